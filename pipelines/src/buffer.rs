@@ -1,0 +1,122 @@
+//! What the stages ask of a packet buffer, and a buffer on plain memory that gives it.
+
+/// A buffer had too little room before or behind its packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the buffer has no room for {0} more bytes")]
+pub struct NoRoom(pub usize);
+
+/// What the NIC said of a checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ChecksumState {
+    /// Nobody checked it: software has to.
+    #[default]
+    Unknown,
+    /// The NIC checked it and it is right.
+    Good,
+    /// The NIC checked it and it is wrong.
+    Bad,
+}
+
+/// One packet in one contiguous piece of memory, with room before and behind it.
+///
+/// An implementation owns its memory; dropping it returns the memory to wherever it came from.
+pub trait PacketBuf: Send {
+    /// The packet.
+    fn data(&self) -> &[u8];
+    /// The packet, to be changed in place.
+    fn data_mut(&mut self) -> &mut [u8];
+    /// Bytes free before the packet.
+    fn headroom(&self) -> usize;
+    /// Bytes free behind the packet.
+    fn tailroom(&self) -> usize;
+    /// Adds `count` bytes before the packet; what they hold is unspecified.
+    fn grow_front(&mut self, count: usize) -> Result<(), NoRoom>;
+    /// Adds `count` bytes behind the packet; what they hold is unspecified.
+    fn grow_back(&mut self, count: usize) -> Result<(), NoRoom>;
+    /// Takes `count` bytes off the front (at most all).
+    fn trim_front(&mut self, count: usize);
+    /// Shortens the packet to `length` bytes (no effect if it is not longer).
+    fn truncate(&mut self, length: usize);
+    /// What the NIC said of the IPv4 header checksum.
+    fn ip_checksum(&self) -> ChecksumState {
+        ChecksumState::Unknown
+    }
+    /// What the NIC said of the TCP or UDP checksum.
+    fn l4_checksum(&self) -> ChecksumState {
+        ChecksumState::Unknown
+    }
+}
+
+/// Where a worker gets empty buffers for packets that it makes itself.
+pub trait BufferPool<B: PacketBuf>: Send {
+    /// An empty buffer with at least [`HEADROOM`] bytes before it, or `None` when the pool is empty.
+    fn allocate(&mut self) -> Option<B>;
+}
+
+/// The room before a fresh packet: outer Ethernet (with two VLAN tags), IPv6, UDP and WireGuard headers fit twice.
+pub const HEADROOM: usize = 128;
+
+/// A packet buffer on the heap: the plain-memory twin of an mbuf, for tests, fuzzers and memory ports.
+#[derive(Clone, Debug)]
+pub struct HeapBuf {
+    memory: Box<[u8]>,
+    start: usize,
+    length: usize,
+}
+
+impl HeapBuf {
+    /// An empty buffer with [`HEADROOM`] bytes before and `room` bytes behind it.
+    pub fn with_room(room: usize) -> Self {
+        Self { memory: vec![0; HEADROOM + room].into(), start: HEADROOM, length: 0 }
+    }
+
+    /// A buffer that holds `packet`, with room for a tag and headers behind and before it.
+    pub fn from_packet(packet: &[u8]) -> Self {
+        let mut buffer = Self::with_room(packet.len().max(2048) + 64);
+        buffer.length = packet.len();
+        buffer.data_mut().copy_from_slice(packet);
+        buffer
+    }
+}
+
+impl PacketBuf for HeapBuf {
+    fn data(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.length]
+    }
+
+    fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.length]
+    }
+
+    fn headroom(&self) -> usize {
+        self.start
+    }
+
+    fn tailroom(&self) -> usize {
+        self.memory.len() - self.start - self.length
+    }
+
+    fn grow_front(&mut self, count: usize) -> Result<(), NoRoom> {
+        self.start = self.start.checked_sub(count).ok_or(NoRoom(count))?;
+        self.length += count;
+        Ok(())
+    }
+
+    fn grow_back(&mut self, count: usize) -> Result<(), NoRoom> {
+        if count > self.tailroom() {
+            return Err(NoRoom(count));
+        }
+        self.length += count;
+        Ok(())
+    }
+
+    fn trim_front(&mut self, count: usize) {
+        let count = count.min(self.length);
+        self.start += count;
+        self.length -= count;
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}

@@ -1,0 +1,15 @@
+//! WireGuard, as its paper and the kernel's behaviour describe it, split where threads meet.
+//!
+//! A [`Peer`] is shared by all threads. A [`Session`] is what any worker needs to encrypt to a peer; a
+//! [`Receiver`] is what its home worker alone needs to decrypt. The handshaker makes both.
+
+pub mod constants;
+pub mod endpoint;
+pub mod peer;
+pub mod replay;
+pub mod send_counter;
+pub mod session;
+
+pub use endpoint::{Endpoint, EndpointCell};
+pub use peer::Peer;
+pub use session::{Receiver, Role, Session};

@@ -1,0 +1,88 @@
+//! A session: the keys that one handshake agreed on, split into what every worker and what one worker needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jetway_aead::Key;
+
+use super::constants::{REJECT_AFTER_TIME, REKEY_AFTER_TIME};
+use super::peer::Peer;
+use super::replay::ReplayWindow;
+use super::send_counter::SendCounter;
+use crate::time::Instant;
+
+/// Which part we had in the handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// We sent the initiation: we rekey when the session is old, and may send at once.
+    Initiator,
+    /// We answered: we may send once the peer has proved that it has the keys.
+    Responder,
+}
+
+/// What a worker needs to encrypt to a peer. Shared by all workers.
+#[derive(Debug)]
+pub struct Session {
+    /// Encrypts our data messages.
+    pub key: Key,
+    /// The peer's index for this session, as it goes on the wire (little-endian there).
+    pub remote_index: u32,
+    /// Our index for this session, as it goes on the wire.
+    pub local_index: u32,
+    /// Which part we had in the handshake.
+    pub role: Role,
+    /// When the handshake ended.
+    pub created: Instant,
+    /// The nonces.
+    pub counter: SendCounter,
+    confirmed: AtomicBool,
+}
+
+impl Session {
+    /// A fresh session. A responder's is unconfirmed until [`Session::confirm`].
+    pub fn new(
+        key: Key,
+        local_index: u32,
+        remote_index: u32,
+        role: Role,
+        created: Instant,
+        counter: SendCounter,
+    ) -> Self {
+        let confirmed = AtomicBool::new(role == Role::Initiator);
+        Self { key, remote_index, local_index, role, created, counter, confirmed }
+    }
+
+    /// Whether we may send with it: the peer has proved that it holds the keys.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// Notes that an authentic data message of this session arrived. Returns whether that was news.
+    pub fn confirm(&self) -> bool {
+        !self.confirmed.load(Ordering::Relaxed) && !self.confirmed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it is too old to be used at all.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        now.since(self.created) >= REJECT_AFTER_TIME
+    }
+
+    /// Whether sending with it now should start a new handshake.
+    pub fn wants_rekey(&self, now: Instant) -> bool {
+        self.counter.wants_rekey()
+            || (self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME)
+    }
+}
+
+/// What the home worker needs to decrypt from a peer. Owned by that worker alone.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Decrypts the peer's data messages.
+    pub key: Key,
+    /// Whose session it is.
+    pub peer: Arc<Peer>,
+    /// The sending half, which a first authentic message confirms.
+    pub session: Arc<Session>,
+    /// Which counters were seen.
+    pub window: ReplayWindow,
+}

@@ -17,6 +17,37 @@ pub enum ChecksumState {
     Bad,
 }
 
+/// Where the headers of a packet lie whose checksum the NIC is to fill in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct L4Offload {
+    /// Bytes of the Ethernet header with its VLAN tags.
+    pub l2_length: u8,
+    /// Bytes of the IP header with its options or extension headers.
+    pub l3_length: u16,
+    /// The network protocol.
+    pub network: Network,
+    /// The transport protocol.
+    pub transport: Transport,
+}
+
+/// A network protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A transport protocol with a checksum that NICs know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
 /// One packet in one contiguous piece of memory, with room before and behind it.
 ///
 /// An implementation owns its memory; dropping it returns the memory to wherever it came from.
@@ -37,6 +68,9 @@ pub trait PacketBuf: Send {
     fn trim_front(&mut self, count: usize);
     /// Shortens the packet to `length` bytes (no effect if it is not longer).
     fn truncate(&mut self, length: usize);
+    /// Asks the NIC to fill in the UDP or TCP checksum on transmit; the field already holds the sum of the
+    /// pseudo-header. Only called for ports whose driver said that it can.
+    fn offload_l4_checksum(&mut self, layout: L4Offload);
     /// What the NIC said of the IPv4 header checksum.
     fn ip_checksum(&self) -> ChecksumState {
         ChecksumState::Unknown
@@ -80,6 +114,9 @@ impl HeapBuf {
 }
 
 impl PacketBuf for HeapBuf {
+    /// Plain memory has no NIC: ports on it never announce the capability.
+    fn offload_l4_checksum(&mut self, _layout: L4Offload) {}
+
     fn data(&self) -> &[u8] {
         &self.memory[self.start..self.start + self.length]
     }

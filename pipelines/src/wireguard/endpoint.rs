@@ -89,8 +89,7 @@ impl EndpointCell {
     pub fn store(&self, endpoint: Endpoint) -> bool {
         let before = self.sequence.load(Ordering::Relaxed);
         let odd = before | 1;
-        if before & 1 == 1
-            || self.sequence.compare_exchange(before, odd, Ordering::Acquire, Ordering::Relaxed).is_err()
+        if before & 1 == 1 || self.sequence.compare_exchange(before, odd, Ordering::Acquire, Ordering::Relaxed).is_err()
         {
             return false;
         }

@@ -69,8 +69,7 @@ impl Session {
 
     /// Whether sending with it now should start a new handshake.
     pub fn wants_rekey(&self, now: Instant) -> bool {
-        self.counter.wants_rekey()
-            || (self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME)
+        self.counter.wants_rekey() || (self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME)
     }
 }
 

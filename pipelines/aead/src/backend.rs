@@ -1,0 +1,79 @@
+//! The implementations to choose from, by name, and what each needs of the CPU.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which implementation does the work.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Backend {
+    /// aws-lc: one packet at a time; AVX2, SSE4.1 or NEON inside, as the CPU has it. Runs everywhere.
+    AwsLc,
+    /// RustCrypto's `chacha20poly1305`: Rust alone, the oracle of the tests. Runs everywhere.
+    RustCrypto,
+}
+
+impl Backend {
+    /// All of them, fastest first.
+    pub const ALL: [Self; 2] = [Self::AwsLc, Self::RustCrypto];
+
+    /// Its name in configuration and statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AwsLc => "aws-lc",
+            Self::RustCrypto => "rustcrypto",
+        }
+    }
+
+    /// The CPU features that it needs and this machine lacks, by the names of `/proc/cpuinfo`.
+    pub fn missing_features(self) -> &'static [&'static str] {
+        match self {
+            Self::AwsLc | Self::RustCrypto => &[],
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        Self::ALL.into_iter().find(|backend| backend.name() == name).ok_or(UnknownBackend)
+    }
+}
+
+/// A name that no backend has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownBackend;
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("no such AEAD backend; there are:")?;
+        Backend::ALL.iter().try_for_each(|backend| write!(formatter, " {backend}"))
+    }
+}
+
+impl std::error::Error for UnknownBackend {}
+
+/// This CPU cannot run the backend that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unsupported {
+    /// The one that was asked for.
+    pub backend: Backend,
+    /// What the CPU lacks, by the names of `/proc/cpuinfo`.
+    pub missing: &'static [&'static str],
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "AEAD backend {} needs CPU features that this machine lacks:", self.backend)?;
+        self.missing.iter().try_for_each(|feature| write!(formatter, " {feature}"))?;
+        write!(formatter, "; leave the choice open, or take {}", Backend::AwsLc)
+    }
+}
+
+impl std::error::Error for Unsupported {}

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Runs the named parts of the test suite, one after another, and counts over all of them.
+#
+# usage: tests/run.sh PART...     parts: lint pure unit loom fuzz e2e load nic
+#
+# Prints a line per step, the output of what failed, what was skipped, and at the end "N passed, N failed".
+# Exits 1 if anything failed. Full logs stay in <target>/test-logs/.
+set -uo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
+
+TARGET=${CARGO_TARGET_DIR:-$PWD/target}
+LOGS=$TARGET/test-logs
+passed=0 failed=0 skipped=0
+
+# step NAME COMMAND...: runs it into a log. A step counts the tests that its log reports; one that reports none counts as one.
+step() {
+  local name=$1 log=$LOGS/$1.log start=$SECONDS status p f s
+  shift
+  printf '%-14s ' "$name"
+  "$@" >"$log" 2>&1
+  status=$?
+  read -r p f < <(awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } } END { print p + 0, f + 0 }' "$log")
+  s=$(grep -ac '^SKIPPED: ' "$log")
+  p=$((p - s))
+  if [ "$status" != 0 ] && [ "$f" = 0 ]; then f=1; fi
+  if [ "$status" = 0 ] && [ $((p + f + s)) = 0 ]; then p=1; fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  printf '%4d passed, %d failed, %d skipped  (%d s)\n' "$p" "$f" "$s" $((SECONDS - start))
+  grep -a '^SKIPPED: ' "$log"
+  [ "$status" = 0 ] || show_failure "$log"
+  return "$status"
+}
+
+# What a reader needs of the log of a failed step: the failures if tests ran, else its end.
+show_failure() {
+  echo "---- from $1"
+  if grep -aq '^failures:' "$1"; then
+    awk '/^failures:/ { show = 1 } /^test result: ok/ { show = 0 } show { print; if (/^test result: FAILED/) show = 0 }' "$1" | head -n 400
+  else
+    tail -n 60 "$1"
+  fi
+  echo "----"
+}
+
+part_lint() {
+  step format cargo fmt --all --check
+  step clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+}
+
+part_pure() {
+  step pure cargo test --locked --no-fail-fast -p jetway-config -p jetway-pipelines -p jetway-aead -p jetway-sync
+}
+
+part_unit() {
+  step unit cargo test --locked --no-fail-fast --workspace \
+    --exclude jetway-config --exclude jetway-pipelines --exclude jetway-aead --exclude jetway-sync --exclude jetway-tests
+  step models cargo test --locked --no-fail-fast -p jetway-tests --lib --bins $(test_targets_beside e2e load nic fuzz)
+}
+
+# Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
+part_loom() {
+  RUSTFLAGS="--cfg loom" step loom cargo test --locked --release -p jetway-sync --target-dir "$TARGET/loom" --lib --tests
+}
+
+part_fuzz() {
+  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release -p jetway-tests --test fuzz -- --test-threads=2
+}
+
+part_e2e() {
+  step build-debug cargo build --locked -p jetway || return
+  step e2e cargo test --locked -p jetway-tests --test e2e -- --test-threads="${E2E_THREADS:-4}"
+}
+
+part_load() {
+  step build-release cargo build --locked --release -p jetway || return
+  step load cargo test --locked --release -p jetway-tests --test load -- --test-threads=1
+}
+
+part_nic() {
+  step build-release cargo build --locked --release -p jetway || return
+  step nic cargo test --locked --release -p jetway-tests --test nic -- --test-threads=1
+}
+
+# Cargo flags that name every integration test of jetway-tests but the given ones.
+test_targets_beside() {
+  local path name
+  for path in tests/tests/*.rs tests/tests/*/main.rs; do
+    [ -e "$path" ] || continue
+    name=${path#tests/tests/} name=${name%/main.rs} name=${name%.rs}
+    case " $* " in *" $name "*) ;; *) echo "--test $name" ;; esac
+  done
+}
+
+mkdir -p "$LOGS"
+for part in "$@"; do
+  case $part in
+    lint | pure | unit | loom | fuzz | e2e | load | nic) "part_$part" ;;
+    *) echo "tests/run.sh: no part '$part'" >&2; exit 2 ;;
+  esac
+done
+[ "$skipped" = 0 ] || echo "$skipped skipped: see the SKIPPED lines above for what they lack"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -9,5 +9,6 @@ pub mod buffer;
 pub mod counters;
 pub mod drop_reason;
 pub mod ids;
+pub mod lpm;
 pub mod time;
 pub mod wireguard;

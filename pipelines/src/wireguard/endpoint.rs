@@ -125,7 +125,7 @@ mod tests {
         let two = Endpoint { remote: "[2001:db8::2]:2".parse().unwrap(), local: Some("2001:db8::3".parse().unwrap()) };
         let cell = EndpointCell::new(Some(one));
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..20_000).for_each(|i| drop(cell.store(if i % 2 == 0 { two } else { one }))));
+            scope.spawn(|| (0..20_000).for_each(|i| _ = cell.store(if i % 2 == 0 { two } else { one })));
             for _ in 0..20_000 {
                 if let Some(seen) = cell.load() {
                     assert!(seen == one || seen == two, "torn: {seen:?}");

@@ -5,6 +5,8 @@
 
 pub mod constants;
 pub mod endpoint;
+pub mod index;
+pub mod message;
 pub mod peer;
 pub mod replay;
 pub mod send_counter;

@@ -1,1 +1,3 @@
-//! Skeleton.
+//! End-to-end tests of Jetway: the library that its worlds are built from.
+
+pub mod world;

@@ -31,9 +31,11 @@ drop_reasons! {
     EthernetTruncated, "ethernet_truncated", "The frame is shorter than its Ethernet header";
     NotForUs, "not_for_us", "The frame's destination MAC is neither ours, broadcast nor multicast";
     EtherTypeUnsupported, "ethertype_unsupported", "The frame carries neither IPv4, IPv6 nor ARP and no host twin takes it";
+    IpVersionUnknown, "ip_version_unknown", "The packet's first four bits name neither IPv4 nor IPv6";
     Ipv4Malformed, "ipv4_malformed", "The IPv4 header is truncated or contradicts itself (RFC 791)";
     Ipv4BadChecksum, "ipv4_bad_checksum", "The IPv4 header checksum is wrong (RFC 791)";
     Ipv6Malformed, "ipv6_malformed", "The IPv6 header or its extension chain is truncated or contradicts itself (RFC 8200)";
+    Ipv6ExtensionLimit, "ipv6_extension_limit", "The IPv6 packet has more extension headers than are walked";
     UdpMalformed, "udp_malformed", "The UDP header is truncated or its length field is wrong (RFC 768)";
     UdpBadChecksum, "udp_bad_checksum", "The UDP checksum is wrong (RFC 768, RFC 8200 section 8.1)";
     OuterFragment, "outer_fragment", "An IP fragment of a tunnel datagram: tunnels are not reassembled";

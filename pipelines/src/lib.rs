@@ -10,5 +10,6 @@ pub mod counters;
 pub mod drop_reason;
 pub mod ids;
 pub mod lpm;
+pub mod packet;
 pub mod time;
 pub mod wireguard;

@@ -1,0 +1,177 @@
+//! The IPv4 header (RFC 791).
+
+use std::net::Ipv4Addr;
+
+use super::checksum::{self, Sum};
+use super::ecn::Ecn;
+use super::{Fragment, IpError, Protocol, bytes_at, bytes_at_mut};
+
+/// Bytes of a header without options.
+pub const HEADER_LENGTH: usize = 20;
+
+/// Bytes of the longest header: 15 words.
+pub const MAX_HEADER_LENGTH: usize = 60;
+
+/// What an IPv4 header says; its options are skipped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv4 {
+    /// The sender.
+    pub source: Ipv4Addr,
+    /// The receiver.
+    pub destination: Ipv4Addr,
+    /// Bytes of the header with its options, `20..=60`.
+    pub header_length: u8,
+    /// Bytes of header and payload.
+    pub total_length: u16,
+    /// DSCP (6 bits) and ECN (2 bits).
+    pub traffic_class: u8,
+    /// Names the datagram to which a fragment belongs.
+    pub identification: u16,
+    /// Whether routers may not fragment it.
+    pub dont_fragment: bool,
+    /// Whether it is a fragment.
+    pub fragment: Fragment,
+    /// Hops that are left.
+    pub ttl: u8,
+    /// What it carries.
+    pub protocol: Protocol,
+}
+
+impl Ipv4 {
+    /// Parses the header of a packet that may be followed by other bytes (Ethernet pads short frames).
+    /// The checksum is not looked at: see [`checksum_is_right`].
+    #[inline]
+    pub fn parse(data: &[u8]) -> Result<Self, IpError> {
+        let [version, class, l0, l1, i0, i1, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+            *bytes_at::<HEADER_LENGTH>(data, 0).ok_or(IpError::Ipv4Truncated)?;
+        if version >> 4 != 4 {
+            return Err(IpError::Ipv4Version);
+        }
+        let header_length = (version & 0x0f) * 4;
+        let total_length = u16::from_be_bytes([l0, l1]);
+        if usize::from(header_length) < HEADER_LENGTH || u16::from(header_length) > total_length {
+            return Err(IpError::Ipv4HeaderLength);
+        }
+        if usize::from(total_length) > data.len() {
+            return Err(IpError::Ipv4Truncated);
+        }
+        let flags = u16::from_be_bytes([f0, f1]);
+        Ok(Self {
+            source: Ipv4Addr::new(s0, s1, s2, s3),
+            destination: Ipv4Addr::new(d0, d1, d2, d3),
+            header_length,
+            total_length,
+            traffic_class: class,
+            identification: u16::from_be_bytes([i0, i1]),
+            dont_fragment: flags & 0x4000 != 0,
+            fragment: Fragment::of(flags & 0x1fff, flags & 0x2000 != 0),
+            ttl,
+            protocol: Protocol(protocol),
+        })
+    }
+}
+
+/// Whether the checksum of the header at the front of `packet` is right; not if the header is truncated.
+#[inline]
+pub fn checksum_is_right(packet: &[u8]) -> bool {
+    let length = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    length >= HEADER_LENGTH && packet.get(..length).is_some_and(|header| Sum::ZERO.bytes(header).is_right())
+}
+
+/// Takes one hop off the TTL and corrects the checksum. `None`, and nothing is changed, if no hop is left after it
+/// (the packet's TTL is 1 or 0) or the header is truncated.
+#[inline]
+pub fn decrement_ttl(packet: &mut [u8]) -> Option<()> {
+    let [ttl, protocol, c0, c1] = bytes_at_mut(packet, 8)?;
+    if *ttl <= 1 {
+        return None;
+    }
+    let old = u16::from_be_bytes([*ttl, *protocol]);
+    *ttl -= 1;
+    let new = u16::from_be_bytes([*ttl, *protocol]);
+    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+    Some(())
+}
+
+/// Sets the ECN field and corrects the checksum; no effect on a truncated header.
+#[inline]
+pub fn set_ecn(packet: &mut [u8], ecn: Ecn) {
+    let Some(header) = bytes_at_mut::<HEADER_LENGTH>(packet, 0) else { return };
+    let [version, class, .., c0, c1, _, _, _, _, _, _, _, _] = header;
+    let old = u16::from_be_bytes([*version, *class]);
+    *class = (*class & !3) | ecn as u8;
+    let new = u16::from_be_bytes([*version, *class]);
+    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+}
+
+/// Whether routers may fragment a packet that we make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fragmentation {
+    /// They may not. The identification then means nothing and is zero (RFC 6864 section 4.1).
+    Forbidden,
+    /// They may. The identification has to be unique among the packets under way of the same addresses and protocol.
+    Allowed {
+        /// The identification.
+        identification: u16,
+    },
+}
+
+/// A header without options, to be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The sender.
+    pub source: Ipv4Addr,
+    /// The receiver.
+    pub destination: Ipv4Addr,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// DSCP (6 bits) and ECN (2 bits).
+    pub traffic_class: u8,
+    /// Hops.
+    pub ttl: u8,
+    /// Whether routers may fragment it.
+    pub fragmentation: Fragmentation,
+    /// Bytes of header and payload.
+    pub total_length: u16,
+}
+
+impl Header {
+    /// Writes the header with its checksum.
+    #[inline]
+    pub fn write(&self, header: &mut [u8; HEADER_LENGTH]) {
+        let [l0, l1] = self.total_length.to_be_bytes();
+        let (identification, flags) = match self.fragmentation {
+            Fragmentation::Forbidden => (0u16, 0x40),
+            Fragmentation::Allowed { identification } => (identification, 0),
+        };
+        let [i0, i1] = identification.to_be_bytes();
+        let [s0, s1, s2, s3] = self.source.octets();
+        let [d0, d1, d2, d3] = self.destination.octets();
+        let Protocol(protocol) = self.protocol;
+        *header = [
+            0x45,
+            self.traffic_class,
+            l0,
+            l1,
+            i0,
+            i1,
+            flags,
+            0,
+            self.ttl,
+            protocol,
+            0,
+            0,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ];
+        let [c0, c1] = checksum::checksum(header).to_be_bytes();
+        header[10] = c0;
+        header[11] = c1;
+    }
+}

@@ -1,0 +1,4 @@
+//! Headers against the RFCs' words, against real packets and against a second parser.
+
+mod checksums;
+mod headers;

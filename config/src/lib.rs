@@ -2,8 +2,24 @@
 
 #![forbid(unsafe_code)]
 
+mod cross_check;
 mod intent;
+mod key_file;
+mod load;
+mod parse;
+mod problem;
+mod read;
+mod render;
 mod secret;
+mod section;
+mod source;
+mod suggest;
+mod value;
 
 pub use intent::*;
+pub use key_file::{KeyFileFault, KeyFiles};
+pub use load::load;
+pub use parse::{Checked, Surroundings, parse};
+pub use problem::{Place, Problem, Related, Severity};
+pub use render::{Style, render};
 pub use secret::Secret;

@@ -10,6 +10,9 @@ pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 /// A session is not used at this age or later.
 pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// A session's initiator starts a new handshake when it receives with a session of this age: REJECT_AFTER_TIME less
+/// KEEPALIVE_TIMEOUT and REKEY_TIMEOUT.
+pub const REKEY_AFTER_TIME_RECEIVING: Duration = Duration::from_secs(165);
 /// How long a handshake goes on being tried before the peer is given up.
 pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// A handshake that is not answered is tried again after this, plus jitter.

@@ -4,14 +4,21 @@
 //! [`Receiver`] is what its home worker alone needs to decrypt. The handshaker makes both.
 
 pub mod constants;
+pub mod cookie;
 pub mod endpoint;
+pub mod handshaker;
 pub mod index;
+pub mod kdf;
 pub mod message;
+pub mod noise;
 pub mod peer;
 pub mod replay;
 pub mod send_counter;
 pub mod session;
+pub mod timestamp;
+pub mod x25519;
 
 pub use endpoint::{Endpoint, EndpointCell};
+pub use handshaker::Handshaker;
 pub use peer::Peer;
 pub use session::{Receiver, Role, Session};

@@ -127,6 +127,16 @@ impl Activity {
         }
     }
 
+    /// Ends the wait for an answer to what we sent: the next data that is sent begins a new one.
+    pub fn forget_unanswered_sent(&self) {
+        clear(&self.unanswered_sent);
+    }
+
+    /// Ends the wait for something to send in answer: the next data that comes begins a new one.
+    pub fn forget_unanswered_received(&self) {
+        clear(&self.unanswered_received);
+    }
+
     /// Since when we have sent data and heard nothing at all.
     pub fn unanswered_sent(&self) -> Option<Instant> {
         get(&self.unanswered_sent)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jetway_aead::Key;
 
-use super::constants::{REJECT_AFTER_TIME, REKEY_AFTER_TIME};
+use super::constants::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_AFTER_TIME_RECEIVING};
 use super::peer::Peer;
 use super::replay::ReplayWindow;
 use super::send_counter::SendCounter;
@@ -70,6 +70,12 @@ impl Session {
     /// Whether sending with it now should start a new handshake.
     pub fn wants_rekey(&self, now: Instant) -> bool {
         self.counter.wants_rekey() || (self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME)
+    }
+
+    /// Whether receiving with it now should start a new handshake: the initiator's last moment to have the next
+    /// session ready before this one ends, if it only receives.
+    pub fn wants_rekey_on_receive(&self, now: Instant) -> bool {
+        self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME_RECEIVING
     }
 }
 

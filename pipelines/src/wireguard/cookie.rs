@@ -1,0 +1,192 @@
+//! The MACs and cookies by which a node under load makes strangers prove their addresses (paper, sections 5.3, 5.4.4
+//! and 5.4.7).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use arrayvec::ArrayVec;
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use subtle::ConstantTimeEq;
+
+use super::constants::{COOKIE_LIFETIME, COOKIE_REPLY_SIZE, INITIATION_SIZE};
+use super::kdf::{Secret, hash, mac};
+use super::message::{CookieReply, Initiation, MACS_SIZE, MessageType, Response, classify};
+use crate::time::Instant;
+
+const MAC_SIZE: usize = 16;
+type Cookie = [u8; MAC_SIZE];
+
+/// A handshake message or cookie reply, ready to be sent.
+pub type Message = ArrayVec<u8, INITIATION_SIZE>;
+
+/// The secrets behind the cookies that we give out; workers read them, the handshaker changes them.
+///
+/// The secret before the current one is still good, so that a cookie lives its whole two minutes.
+pub struct CookieSecrets(ArcSwap<Pair>);
+
+/// Two secrets that follow one another.
+pub struct Pair {
+    current: Secret,
+    previous: Secret,
+}
+
+impl CookieSecrets {
+    /// Secrets that begin with two random ones.
+    pub fn new(current: Secret, previous: Secret) -> Self {
+        Self(ArcSwap::from_pointee(Pair { current, previous }))
+    }
+
+    /// Makes `fresh` the current secret. What comes back is kept until no worker can be reading it, and then dropped.
+    pub fn rotate(&self, fresh: Secret) -> Arc<Pair> {
+        let previous = self.0.load().current.clone();
+        self.0.swap(Arc::new(Pair { current: fresh, previous }))
+    }
+
+    fn cookie(&self, from: SocketAddr) -> Cookie {
+        cookie(&self.0.load().current, from)
+    }
+
+    fn cookies(&self, from: SocketAddr) -> [Cookie; 2] {
+        let pair = self.0.load();
+        [cookie(&pair.current, from), cookie(&pair.previous, from)]
+    }
+}
+
+impl std::fmt::Debug for CookieSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CookieSecrets(..)")
+    }
+}
+
+fn cookie(secret: &Secret, from: SocketAddr) -> Cookie {
+    let port = from.port().to_be_bytes();
+    match from.ip() {
+        IpAddr::V4(address) => mac(secret, &[&address.octets(), &port]),
+        IpAddr::V6(address) => mac(secret, &[&address.octets(), &port]),
+    }
+}
+
+/// Checks the MACs of messages to one tunnel, and makes its cookie replies. Workers hold one for each tunnel.
+#[derive(Clone, Debug)]
+pub struct CookieChecker {
+    mac1_key: [u8; 32],
+    cookie_key: [u8; 32],
+    secrets: Arc<CookieSecrets>,
+}
+
+impl CookieChecker {
+    /// The checker of the tunnel whose static public key is `public_key`.
+    pub fn new(public_key: &[u8; 32], secrets: Arc<CookieSecrets>) -> Self {
+        Self { mac1_key: mac1_key(public_key), cookie_key: cookie_key(public_key), secrets }
+    }
+
+    /// Whether an initiation's or response's sender knows our public key.
+    pub fn has_valid_mac1(&self, message: &[u8]) -> bool {
+        split_macs(message).is_some_and(|macs| equal(&mac(&self.mac1_key, &[macs.body]), macs.mac1))
+    }
+
+    /// Whether an initiation's or response's sender has shown a cookie that we gave to the address `from`.
+    pub fn has_valid_mac2(&self, message: &[u8], from: SocketAddr) -> bool {
+        let Some(macs) = split_macs(message) else { return false };
+        self.secrets.cookies(from).iter().any(|cookie| equal(&mac(cookie, &[macs.body, macs.mac1]), macs.mac2))
+    }
+
+    /// The cookie reply to an initiation or response that came from `from`; `None` to anything else.
+    ///
+    /// `nonce` is 24 random bytes.
+    pub fn reply(&self, message: &[u8], from: SocketAddr, nonce: &[u8; 24]) -> Option<[u8; COOKIE_REPLY_SIZE]> {
+        let (receiver, mac1) = match classify(message).ok()? {
+            MessageType::Initiation => Initiation::parse(message).map(|m| (m.sender, m.mac1)),
+            MessageType::Response => Response::parse(message).map(|m| (m.sender, m.mac1)),
+            MessageType::CookieReply | MessageType::Data => return None,
+        }
+        .ok()?;
+        let mut encrypted_cookie = [0; 32];
+        let (text, tag) = encrypted_cookie.split_at_mut(MAC_SIZE);
+        text.copy_from_slice(&self.secrets.cookie(from));
+        let cipher = XChaCha20Poly1305::new((&self.cookie_key).into());
+        tag.copy_from_slice(&cipher.encrypt_inout_detached(nonce.into(), mac1, text.into()).ok()?);
+        Some(CookieReply { receiver, nonce, encrypted_cookie: &encrypted_cookie }.to_bytes())
+    }
+}
+
+/// What a peer must know to be sent handshake messages: the last one's mac1, and the cookie that it gave us.
+#[derive(Default)]
+pub struct CookieJar {
+    last_mac1: Option<[u8; MAC_SIZE]>,
+    cookie: Option<(Cookie, Instant)>,
+}
+
+/// A cookie reply that was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CookieError {
+    /// We have sent nothing that it could answer.
+    #[error("no message of ours awaits a cookie")]
+    Unexpected,
+    /// It does not decrypt.
+    #[error("the cookie reply is not authentic")]
+    Forged,
+}
+
+impl CookieJar {
+    /// Completes a message to the holder of `remote`: its body, mac1, and mac2 if we hold a fresh cookie.
+    pub fn complete(&mut self, remote: &[u8; 32], body: &[u8], now: Instant) -> Message {
+        let mac1 = mac(&mac1_key(remote), &[body]);
+        let mac2 = match self.cookie {
+            Some((cookie, received)) if now.since(received) < COOKIE_LIFETIME => mac(&cookie, &[body, &mac1]),
+            Some(_) | None => [0; MAC_SIZE],
+        };
+        self.last_mac1 = Some(mac1);
+        body.iter().chain(&mac1).chain(&mac2).copied().take(INITIATION_SIZE).collect()
+    }
+
+    /// Takes the cookie out of a reply from the holder of `remote` to our last message.
+    ///
+    /// As the paper asks, this does not send the message again: its retransmission will carry the cookie.
+    pub fn accept(&mut self, remote: &[u8; 32], reply: &CookieReply<'_>, now: Instant) -> Result<(), CookieError> {
+        let mac1 = self.last_mac1.ok_or(CookieError::Unexpected)?;
+        let mut cookie: Cookie = [0; MAC_SIZE];
+        let (text, tag) = reply.encrypted_cookie.split_at(MAC_SIZE);
+        cookie.copy_from_slice(text);
+        let tag: [u8; MAC_SIZE] = tag.try_into().map_err(|_| CookieError::Forged)?;
+        XChaCha20Poly1305::new((&cookie_key(remote)).into())
+            .decrypt_inout_detached(reply.nonce.into(), &mac1, cookie.as_mut_slice().into(), (&tag).into())
+            .map_err(|_| CookieError::Forged)?;
+        self.cookie = Some((cookie, now));
+        self.last_mac1 = None;
+        Ok(())
+    }
+}
+
+/// The key of mac1 on messages to the holder of `public_key`.
+fn mac1_key(public_key: &[u8; 32]) -> [u8; 32] {
+    hash(&[b"mac1----", public_key])
+}
+
+/// The key under which the holder of `public_key` encrypts its cookies.
+fn cookie_key(public_key: &[u8; 32]) -> [u8; 32] {
+    hash(&[b"cookie--", public_key])
+}
+
+struct Macs<'a> {
+    body: &'a [u8],
+    mac1: &'a [u8; MAC_SIZE],
+    mac2: &'a [u8; MAC_SIZE],
+}
+
+/// The MACs at the end of an initiation or response; `None` if `message` is neither.
+fn split_macs(message: &[u8]) -> Option<Macs<'_>> {
+    match classify(message).ok()? {
+        MessageType::Initiation | MessageType::Response => {}
+        MessageType::CookieReply | MessageType::Data => return None,
+    }
+    let (body, macs) = message.split_last_chunk::<MACS_SIZE>()?;
+    let (mac1, rest) = macs.split_first_chunk()?;
+    Some(Macs { body, mac1, mac2: rest.first_chunk()? })
+}
+
+fn equal(a: &[u8; MAC_SIZE], b: &[u8; MAC_SIZE]) -> bool {
+    a.ct_eq(b).into()
+}

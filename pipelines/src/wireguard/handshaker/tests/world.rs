@@ -1,0 +1,394 @@
+//! Two nodes with workers that do as the engine's do, a network between them that can lose, repeat and delay, and a
+//! clock that the test turns.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetway_aead::{Aead, OpenJob, SealJob};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+use crate::ids::{NodeId, PeerIndex, SlotIndex, TunnelId, WorkerId};
+use crate::time::Instant;
+use crate::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
+use crate::wireguard::cookie::{CookieChecker, CookieSecrets};
+use crate::wireguard::handshaker::{CookieRequest, HandshakeError, Handshaker, Output, Settings};
+use crate::wireguard::index::{IndexKey, IndexLayout};
+use crate::wireguard::kdf::Secret;
+use crate::wireguard::message::{Data, MessageType, classify};
+use crate::wireguard::peer::Content;
+use crate::wireguard::timestamp::WallClock;
+use crate::wireguard::x25519::KeyPair;
+use crate::wireguard::{Endpoint, Peer, Receiver};
+
+pub const TUNNEL: TunnelId = TunnelId(0);
+pub const PEER: PeerIndex = PeerIndex(0);
+pub const WORKERS: u16 = 3;
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A node: its handshaker, and workers that hold receivers and packets.
+pub struct Node {
+    pub handshaker: Handshaker,
+    pub layout: IndexLayout,
+    pub address: SocketAddr,
+    pub public: [u8; 32],
+    pub peer: Arc<Peer>,
+    pub checker: CookieChecker,
+    pub receivers: HashMap<(WorkerId, SlotIndex), Box<Receiver>>,
+    /// Slots that workers were told to empty, and have emptied but not reported.
+    pub leaving: Vec<(WorkerId, SlotIndex)>,
+    pub held: VecDeque<Vec<u8>>,
+    pub received: Vec<Vec<u8>>,
+    pub errors: Vec<HandshakeError>,
+    pub drops: HashMap<&'static str, u32>,
+    pub given_up: u32,
+    pub sent: Vec<(Instant, MessageType, usize)>,
+    /// Whether every handshake message must bring a valid mac2.
+    pub under_load: bool,
+    aead: Aead,
+}
+
+/// The world: two nodes, the network, the clock.
+pub struct World {
+    pub now: Instant,
+    pub wall: Duration,
+    pub nodes: [Node; 2],
+    pub network: Network,
+    pub random: StdRng,
+    in_flight: BTreeMap<(Instant, u64), Datagram>,
+    datagrams: u64,
+}
+
+/// What the network does to datagrams, in percent and time.
+#[derive(Clone, Copy, Default)]
+pub struct Network {
+    pub loss: u32,
+    pub duplicates: u32,
+    pub corruption: u32,
+    pub delay: Duration,
+    pub jitter: Duration,
+}
+
+#[derive(Clone)]
+pub struct Datagram {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub payload: Vec<u8>,
+}
+
+impl Node {
+    pub fn new(number: u8, private_key: [u8; 32], remote: [u8; 32], seed: u64) -> Self {
+        let layout = IndexLayout::new(NodeId(number), WORKERS, &IndexKey::new([number; 8]));
+        let cookie_secrets = Arc::new(CookieSecrets::new(Secret::new([number; 32]), Secret::new([number + 100; 32])));
+        let mut handshaker = Handshaker::new(Settings {
+            layout: layout.clone(),
+            slots_per_worker: 200,
+            aead: Aead::best(),
+            randomness: Box::new(StdRng::seed_from_u64(seed)),
+            cookie_secrets,
+        });
+        handshaker.add_tunnel(TUNNEL, &private_key).unwrap();
+        let peer = Arc::new(Peer::new(PEER, TUNNEL, remote));
+        Self {
+            checker: handshaker.cookie_checker(TUNNEL).unwrap(),
+            handshaker,
+            layout,
+            address: SocketAddr::new([192, 0, 2, number].into(), 51820),
+            public: *KeyPair::new(&private_key).unwrap().public(),
+            peer,
+            receivers: HashMap::new(),
+            leaving: Vec::new(),
+            held: VecDeque::new(),
+            received: Vec::new(),
+            errors: Vec::new(),
+            drops: HashMap::new(),
+            given_up: 0,
+            sent: Vec::new(),
+            under_load: false,
+            aead: Aead::best(),
+        }
+    }
+
+    pub fn drop_packet(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    /// How many messages of a type were sent since `since`.
+    pub fn count(&self, message: MessageType, since: Instant) -> usize {
+        self.sent.iter().filter(|(at, kind, _)| *kind == message && *at >= since).count()
+    }
+
+    /// How many keepalives were sent since `since`.
+    pub fn keepalives(&self, since: Instant) -> usize {
+        let keepalive = |(at, kind, size): &&(Instant, MessageType, usize)| {
+            *at >= since && *kind == MessageType::Data && *size == DATA_HEADER_SIZE + TAG_SIZE
+        };
+        self.sent.iter().filter(keepalive).count()
+    }
+
+    /// Seals a payload with the sending session, if there is one to send with.
+    pub fn seal(&mut self, now: Instant, payload: &[u8]) -> Option<Vec<u8>> {
+        let session = self.peer.sending_session();
+        let session = session.as_ref().filter(|s| s.is_confirmed() && !s.is_expired(now))?;
+        let counter = session.counter.reserve(1)?;
+        let mut message = Data::header(session.remote_index, counter).to_vec();
+        message.extend(payload);
+        message.resize(DATA_HEADER_SIZE + payload.len().next_multiple_of(16) + TAG_SIZE, 0);
+        let buffer = &mut message[DATA_HEADER_SIZE..];
+        self.aead.seal_burst(&mut [SealJob { key: &session.key, counter, buffer }]);
+        Some(message)
+    }
+
+    /// Opens a data message as its home worker does; says why if it does not.
+    fn open(&mut self, now: Instant, from: SocketAddr, message: &[u8]) -> Result<Vec<u8>, &'static str> {
+        let data = Data::parse(message).map_err(|_| "malformed")?;
+        let place = self.layout.decode_local(data.receiver).ok_or("no session")?;
+        let receiver = self.receivers.get_mut(&place).ok_or("no session")?;
+        if receiver.session.is_expired(now) || receiver.peer.is_removed() {
+            return Err("expired");
+        }
+        receiver.window.check(data.counter).map_err(|_| "replayed")?;
+        let mut packet = data.encrypted_packet.to_vec();
+        let mut jobs = [OpenJob { key: &receiver.key, counter: data.counter, buffer: &mut packet, authentic: false }];
+        self.aead.open_burst(&mut jobs);
+        if !jobs[0].authentic {
+            return Err("forged");
+        }
+        receiver.window.accept(data.counter).map_err(|_| "replayed")?;
+        packet.truncate(packet.len() - TAG_SIZE);
+        let content = if packet.is_empty() { Content::Empty } else { Content::Data };
+        receiver.peer.activity.received(now, content);
+        let endpoint = Endpoint { remote: from, local: Some(self.address.ip()) };
+        if receiver.peer.endpoint.load() != Some(endpoint) {
+            receiver.peer.endpoint.store(endpoint);
+        }
+        Ok(packet)
+    }
+}
+
+impl World {
+    /// Two nodes that know each other's keys; only the first knows the other's address.
+    pub fn new(seed: u64, preshared_key: Option<[u8; 32]>) -> Self {
+        println!("seed {seed}");
+        let keys = [[1; 32], [2; 32]];
+        let publics = keys.map(|key| *KeyPair::new(&key).unwrap().public());
+        let mut nodes =
+            [Node::new(1, keys[0], publics[1], seed), Node::new(2, keys[1], publics[0], seed.wrapping_add(1))];
+        let now = Instant::from_nanos(1_000_000_000);
+        for node in &mut nodes {
+            node.handshaker.add_peer(Arc::clone(&node.peer), preshared_key, now).unwrap();
+        }
+        nodes[0].peer.endpoint.store(Endpoint::configured(nodes[1].address));
+        Self {
+            now,
+            wall: Duration::from_secs(1_700_000_000),
+            nodes,
+            network: Network { delay: Duration::from_millis(10), ..Network::default() },
+            random: StdRng::seed_from_u64(seed ^ 0x5eed),
+            in_flight: BTreeMap::new(),
+            datagrams: 0,
+        }
+    }
+
+    pub fn wall(&self) -> WallClock {
+        WallClock(self.wall)
+    }
+
+    /// A worker of `node` has a packet for the peer.
+    pub fn send(&mut self, node: usize, payload: &[u8]) {
+        let (now, wall) = (self.now, self.wall());
+        let this = &mut self.nodes[node];
+        match this.seal(now, payload) {
+            Some(message) => {
+                this.peer.activity.sent(now, if payload.is_empty() { Content::Empty } else { Content::Data });
+                let to = this.peer.endpoint.load().expect("a session has an endpoint").remote;
+                self.transmit(node, to, message);
+                let this = &mut self.nodes[node];
+                let wants_rekey = this.peer.sending_session().as_ref().is_some_and(|s| s.wants_rekey(now));
+                if wants_rekey && this.peer.want_handshake() {
+                    this.handshaker.handle_wanted(now, wall, PEER);
+                }
+            }
+            None => {
+                this.held.push_back(payload.to_vec());
+                if this.peer.want_handshake() {
+                    this.handshaker.handle_wanted(now, wall, PEER);
+                }
+            }
+        }
+        self.settle(node);
+    }
+
+    /// Does what the handshaker of `node` asks for.
+    pub fn settle(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].handshaker.poll_output() {
+            let this = &mut self.nodes[node];
+            match output {
+                Output::Send { to, message, .. } => self.transmit(node, to.remote, message.to_vec()),
+                Output::InstallReceiver { worker, slot, receiver } => {
+                    assert!(!this.leaving.contains(&(worker, slot)), "the slot is still being emptied");
+                    assert!(this.receivers.insert((worker, slot), receiver).is_none(), "the slot was not empty");
+                }
+                Output::RemoveReceiver { worker, slot } => {
+                    assert!(this.receivers.remove(&(worker, slot)).is_some(), "the slot was empty");
+                    this.leaving.push((worker, slot));
+                }
+                Output::SendKeepalive { .. } => {
+                    // A worker that has no session for it lets it be.
+                    if let Some(message) = this.seal(self.now, &[]) {
+                        this.peer.activity.sent(self.now, Content::Empty);
+                        let to = this.peer.endpoint.load().expect("a session has an endpoint").remote;
+                        self.transmit(node, to, message);
+                    }
+                }
+                Output::SessionReady { .. } => {
+                    for payload in std::mem::take(&mut this.held) {
+                        self.send(node, &payload);
+                    }
+                }
+                Output::GiveUp { .. } => {
+                    this.held.clear();
+                    this.given_up += 1;
+                }
+                Output::Retire(session) => {
+                    assert!(this.receivers.values().all(|receiver| !Arc::ptr_eq(&receiver.session, &session)));
+                    assert_eq!(Arc::strong_count(&session), 1, "nobody else holds a retired session");
+                }
+            }
+        }
+    }
+
+    /// Workers report the slots that they have emptied.
+    pub fn acknowledge(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        for (worker, slot) in std::mem::take(&mut this.leaving) {
+            this.handshaker.receiver_removed(worker, slot);
+        }
+    }
+
+    fn transmit(&mut self, node: usize, to: SocketAddr, payload: Vec<u8>) {
+        let kind = classify(&payload).expect("what we send is well-formed");
+        self.nodes[node].sent.push((self.now, kind, payload.len()));
+        let from = self.nodes[node].address;
+        self.inject(Datagram { from, to, payload });
+    }
+
+    /// Puts a datagram into the network.
+    pub fn inject(&mut self, mut datagram: Datagram) {
+        let network = self.network;
+        let copies = if self.random.random_range(0..100) < network.duplicates { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.random.random_range(0..100) < network.loss {
+                continue;
+            }
+            if self.random.random_range(0..100) < network.corruption {
+                let bit = self.random.random_range(0..datagram.payload.len() * 8);
+                datagram.payload[bit / 8] ^= 1 << (bit % 8);
+            }
+            let jitter = self.random.random_range(Duration::ZERO..=network.jitter);
+            self.datagrams += 1;
+            self.in_flight.insert((self.now + network.delay + jitter, self.datagrams), datagram.clone());
+        }
+    }
+
+    /// Takes everything out of the network.
+    pub fn intercept(&mut self) -> Vec<Datagram> {
+        std::mem::take(&mut self.in_flight).into_values().collect()
+    }
+
+    /// Lets `duration` pass with everything that happens in it.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
+            let timers = self.nodes.iter().filter_map(|node| node.handshaker.next_timeout());
+            let next = timers.chain(arrival).min().filter(|at| *at <= end);
+            self.turn_clock(next.unwrap_or(end));
+            let Some(_) = next else { return };
+            self.deliver();
+            for node in 0..2 {
+                let (now, wall) = (self.now, self.wall());
+                self.nodes[node].handshaker.handle_timeout(now, wall);
+                self.settle(node);
+                self.acknowledge(node);
+            }
+        }
+    }
+
+    fn turn_clock(&mut self, to: Instant) {
+        self.wall += to.since(self.now);
+        self.now = self.now.max(to);
+    }
+
+    fn deliver(&mut self) {
+        while let Some(entry) = self.in_flight.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let datagram = entry.remove();
+            if let Some(node) = self.nodes.iter().position(|node| node.address == datagram.to) {
+                self.receive(node, &datagram);
+            }
+        }
+    }
+
+    /// A worker of `node` receives a datagram.
+    pub fn receive(&mut self, node: usize, datagram: &Datagram) {
+        let (now, from) = (self.now, datagram.from);
+        let this = &mut self.nodes[node];
+        match classify(&datagram.payload) {
+            Err(_) => this.drop_packet("malformed"),
+            Ok(MessageType::Data) => match this.open(now, from, &datagram.payload) {
+                Err(reason) => this.drop_packet(reason),
+                Ok(packet) => self.received(node, &datagram.payload, packet),
+            },
+            Ok(kind) => self.receive_handshake(node, kind, datagram),
+        }
+        self.settle(node);
+    }
+
+    fn received(&mut self, node: usize, message: &[u8], packet: Vec<u8>) {
+        let (now, wall) = (self.now, self.wall());
+        let this = &mut self.nodes[node];
+        let index = Data::parse(message).unwrap().receiver;
+        let place = this.layout.decode_local(index).unwrap();
+        let session = Arc::clone(&this.receivers[&place].session);
+        if session.confirm() {
+            this.handshaker.handle_confirmed(now, PEER, index);
+        }
+        if session.wants_rekey_on_receive(now) && this.peer.want_handshake() {
+            this.handshaker.handle_wanted(now, wall, PEER);
+        }
+        if !packet.is_empty() {
+            this.received.push(packet);
+        }
+    }
+
+    fn receive_handshake(&mut self, node: usize, kind: MessageType, datagram: &Datagram) {
+        let worker = WorkerId(self.random.next_u32() as u16 % WORKERS);
+        let (now, wall) = (self.now, self.wall());
+        let this = &mut self.nodes[node];
+        let message = &datagram.payload;
+        let mut cookie = CookieRequest::None;
+        if kind != MessageType::CookieReply {
+            if !this.checker.has_valid_mac1(message) {
+                return this.drop_packet("bad mac1");
+            }
+            if this.under_load && !this.checker.has_valid_mac2(message, datagram.from) {
+                cookie = CookieRequest::Reply;
+            }
+        }
+        let from = Endpoint { remote: datagram.from, local: Some(datagram.to.ip()) };
+        if let Err(error) = this.handshaker.handle_message(now, wall, TUNNEL, from, worker, message, cookie) {
+            this.errors.push(error);
+        }
+    }
+
+    /// Whether a packet sent by each node now reaches the other within `time`.
+    pub fn both_ways_work(&mut self, time: Duration) -> bool {
+        let counts = [self.nodes[0].received.len(), self.nodes[1].received.len()];
+        self.send(0, b"to the second node");
+        self.send(1, b"to the first node");
+        self.run(time);
+        (0..2).all(|node| self.nodes[node].received.len() > counts[node])
+    }
+}

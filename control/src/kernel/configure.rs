@@ -1,0 +1,263 @@
+//! Gives our interfaces in the kernel their addresses, MTU, MAC and link state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use ipnet::IpNet;
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::decode::address_of;
+use super::event::{KernelLink, LinkState};
+use super::netlink::RouteSocket;
+
+/// How one of our interfaces shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TwinSettings {
+    /// Its name; it must exist.
+    pub name: String,
+    /// Its addresses with the length of their networks' prefixes. Others that somebody else gave it stay.
+    pub addresses: Vec<IpNet>,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// Its Ethernet address; `None` leaves it as it is (a TUN has none).
+    pub mac: Option<[u8; 6]>,
+    /// Packets that the kernel holds for us at most. 500, the default of a TAP, costs two thirds of its rate.
+    pub transmit_queue_length: u32,
+}
+
+/// What could not be set, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} of interface {interface}: {source}; {hint}")]
+pub struct ConfigureError {
+    /// What was to be done.
+    pub what: String,
+    /// To which interface.
+    pub interface: String,
+    /// What the user can do.
+    pub hint: &'static str,
+    /// What the kernel answered.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Sets up interfaces through rtnetlink. Setting up the same twice changes nothing.
+pub struct Configurator {
+    socket: RouteSocket,
+    assigned: BTreeMap<String, BTreeSet<IpNet>>,
+}
+
+impl Configurator {
+    /// For the network namespace of the calling thread. Must be called on a tokio runtime.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: RouteSocket::open()?, assigned: BTreeMap::new() })
+    }
+
+    /// Makes the interface as `settings` say, sets it up, and takes away addresses that an earlier call gave it
+    /// and this one does not name. Returns its index.
+    pub async fn apply(&mut self, settings: &TwinSettings) -> Result<u32, ConfigureError> {
+        let name = settings.name.as_str();
+        let (index, link) = self.link(name).await?;
+        self.set_link(index, &link, settings).await?;
+        let wanted: BTreeSet<IpNet> = settings.addresses.iter().copied().collect();
+        // Taken away first: with an address of IPv4 the kernel also takes its secondary ones, of the same network.
+        for address in self.assigned.get(name).cloned().unwrap_or_default().difference(&wanted) {
+            self.remove_address(index, name, *address).await?;
+        }
+        let present = self.addresses(index, name).await?;
+        for address in wanted.difference(&present) {
+            self.add_address(index, name, *address).await?;
+        }
+        self.assigned.insert(name.to_owned(), wanted);
+        Ok(index)
+    }
+
+    /// Forgets an interface that is gone, so that one of its name starts from nothing.
+    pub fn forget(&mut self, name: &str) {
+        self.assigned.remove(name);
+    }
+
+    /// Deletes an interface, for instance what a crashed predecessor left behind. One that does not exist is deleted already.
+    pub async fn delete(&mut self, name: &str) -> Result<(), ConfigureError> {
+        self.forget(name);
+        let message = LinkUnspec::new_with_name(name).build();
+        match self.socket.execute(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            Err(error) => Err(failure("delete the link", name, error)),
+        }
+    }
+
+    async fn link(&mut self, name: &str) -> Result<(u32, KernelLink), ConfigureError> {
+        let message = LinkUnspec::new_with_name(name).build();
+        let answers = self.socket.execute(RouteNetlinkMessage::GetLink(message), NLM_F_ACK).await;
+        let answers = answers.map_err(|error| failure("find the link", name, error))?;
+        let link = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some((message.header.index, super::decode::link_of(&message))),
+            _ => None,
+        });
+        link.ok_or_else(|| failure("find the link", name, io::Error::from_raw_os_error(libc::ENODEV)))
+    }
+
+    async fn set_link(&mut self, index: u32, link: &KernelLink, settings: &TwinSettings) -> Result<(), ConfigureError> {
+        let name = settings.name.as_str();
+        if let Some(mac) = settings.mac.filter(|mac| link.mac != Some(*mac)) {
+            let attribute = LinkAttribute::Address(mac.to_vec());
+            self.change(index, attribute).await.map_err(|error| failure("set the MAC", name, error))?;
+        }
+        if link.mtu != settings.mtu {
+            let attribute = LinkAttribute::Mtu(settings.mtu);
+            let what = format!("set the MTU to {}", settings.mtu);
+            self.change(index, attribute).await.map_err(|error| failure(&what, name, error))?;
+        }
+        let attribute = LinkAttribute::TxQueueLen(settings.transmit_queue_length);
+        self.change(index, attribute).await.map_err(|error| failure("set the transmit queue length", name, error))?;
+        match link.state {
+            LinkState::Up => Ok(()),
+            LinkState::Down => {
+                let message = LinkUnspec::new_with_index(index).up().build();
+                let result = self.socket.execute(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).await;
+                result.map(drop).map_err(|error| failure("set up the link", name, error))
+            }
+        }
+    }
+
+    async fn change(&mut self, index: u32, attribute: LinkAttribute) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(attribute);
+        self.socket.execute(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).await.map(drop)
+    }
+
+    async fn addresses(&mut self, index: u32, name: &str) -> Result<BTreeSet<IpNet>, ConfigureError> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.socket.execute(request, NLM_F_DUMP).await;
+        let answers = answers.map_err(|error| failure("list the addresses", name, error))?;
+        let on_it = |answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address_of(&message),
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(on_it).collect())
+    }
+
+    async fn add_address(&mut self, index: u32, name: &str, address: IpNet) -> Result<(), ConfigureError> {
+        let request = RouteNetlinkMessage::NewAddress(address_message(index, address));
+        match self.socket.execute(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            Err(error) => Err(failure(&format!("add the address {address}"), name, error)),
+        }
+    }
+
+    async fn remove_address(&mut self, index: u32, name: &str, address: IpNet) -> Result<(), ConfigureError> {
+        let request = RouteNetlinkMessage::DelAddress(address_message(index, address));
+        match self.socket.execute(request, NLM_F_ACK).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            Err(error) => Err(failure(&format!("remove the address {address}"), name, error)),
+        }
+    }
+}
+
+fn address_message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = address.prefix_len();
+    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
+    match address {
+        IpNet::V4(net) => {
+            message.header.family = AddressFamily::Inet;
+            if net.prefix_len() < 31 {
+                message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+            }
+        }
+        IpNet::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            // A node that restarts must answer at once, not after a second of duplicate address detection.
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    message
+}
+
+fn failure(what: &str, interface: &str, source: io::Error) -> ConfigureError {
+    let hint = match source.raw_os_error() {
+        Some(libc::EPERM) => "run as root or with CAP_NET_ADMIN",
+        Some(libc::ENODEV) => "the interface does not exist here; was it deleted or moved to another namespace?",
+        Some(libc::EACCES | libc::EOPNOTSUPP) => {
+            "if the address is IPv6, switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0)"
+        }
+        Some(libc::EINVAL) => "check the value; IPv6 addresses need an MTU of at least 1280",
+        Some(libc::ERANGE) => "the value is out of the range that the interface supports",
+        _ => "see the kernel's log (dmesg) for the reason",
+    };
+    ConfigureError { what: what.to_owned(), interface: interface.to_owned(), hint, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::namespace::{in_namespace, ip};
+    use super::*;
+
+    fn settings(addresses: &[&str]) -> TwinSettings {
+        TwinSettings {
+            name: "jw-test".to_owned(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            mtu: 1420,
+            mac: Some([2, 0, 0, 0, 0, 7]),
+            transmit_queue_length: 8_000,
+        }
+    }
+
+    async fn addresses(configurator: &mut Configurator, index: u32) -> Vec<String> {
+        let all = configurator.addresses(index, "jw-test").await.unwrap();
+        all.into_iter().map(|net| net.to_string()).filter(|text| !text.starts_with("fe80")).collect()
+    }
+
+    #[test]
+    fn a_twin_gets_what_its_settings_say_and_a_second_time_changes_nothing() {
+        in_namespace(|| async {
+            ip("tuntap add dev jw-test mode tap");
+            let mut configurator = Configurator::open().unwrap();
+            let wanted = settings(&["192.0.2.1/24", "2001:db8::1/64"]);
+            let index = configurator.apply(&wanted).await.unwrap();
+            assert_eq!(configurator.apply(&wanted).await.unwrap(), index);
+            assert_eq!(addresses(&mut configurator, index).await, ["192.0.2.1/24", "2001:db8::1/64"]);
+            let (_, link) = configurator.link("jw-test").await.unwrap();
+            assert_eq!((link.mtu, link.mac, link.state), (1420, wanted.mac, LinkState::Up));
+        });
+    }
+
+    #[test]
+    fn new_settings_take_away_our_old_addresses_and_leave_those_of_others() {
+        in_namespace(|| async {
+            ip("tuntap add dev jw-test mode tap");
+            let mut configurator = Configurator::open().unwrap();
+            let index = configurator.apply(&settings(&["192.0.2.1/24", "2001:db8::1/64"])).await.unwrap();
+            ip("addr add 198.51.100.9/32 dev jw-test");
+            configurator.apply(&settings(&["192.0.2.2/24", "2001:db8::1/64"])).await.unwrap();
+            let now = addresses(&mut configurator, index).await;
+            assert_eq!(now, ["192.0.2.2/24", "198.51.100.9/32", "2001:db8::1/64"]);
+        });
+    }
+
+    #[test]
+    fn an_error_names_the_interface_and_what_to_do() {
+        in_namespace(|| async {
+            let mut configurator = Configurator::open().unwrap();
+            let error = configurator.apply(&settings(&[])).await.unwrap_err().to_string();
+            assert!(error.contains("jw-test") && error.contains("does not exist here"), "{error}");
+            configurator.delete("jw-test").await.unwrap();
+            ip("tuntap add dev jw-test mode tap");
+            let mut small = settings(&["2001:db8::1/64"]);
+            small.mtu = 1000;
+            let error = configurator.apply(&small).await.unwrap_err().to_string();
+            assert!(error.contains("2001:db8::1/64") && error.contains("at least 1280"), "{error}");
+            configurator.delete("jw-test").await.unwrap();
+            assert!(configurator.link("jw-test").await.is_err());
+        });
+    }
+}

@@ -128,6 +128,9 @@ impl<'a> Context<'a> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
+        if self.key.is_none() {
+            return;
+        }
         // SAFETY: overwrites exactly the context's own bytes, which nothing reads afterwards.
         unsafe { OPENSSL_cleanse(self.prepared.as_mut_ptr().cast(), size_of::<EVP_AEAD_CTX>()) }
     }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 /// Which implementation does the work.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Backend {
+    /// Our multi-buffer kernel: many packets at once, on x86-64 with AVX-512 and IFMA.
+    Avx512,
     /// aws-lc: one packet at a time; AVX2, SSE4.1 or NEON inside, as the CPU has it. Runs everywhere.
     AwsLc,
     /// RustCrypto's `chacha20poly1305`: Rust alone, the oracle of the tests. Runs everywhere.
@@ -14,21 +16,36 @@ pub enum Backend {
 
 impl Backend {
     /// All of them, fastest first.
-    pub const ALL: [Self; 2] = [Self::AwsLc, Self::RustCrypto];
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::AwsLc, Self::RustCrypto];
 
     /// Its name in configuration and statistics.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Avx512 => "avx512",
             Self::AwsLc => "aws-lc",
             Self::RustCrypto => "rustcrypto",
         }
     }
 
     /// The CPU features that it needs and this machine lacks, by the names of `/proc/cpuinfo`.
-    pub fn missing_features(self) -> &'static [&'static str] {
-        match self {
-            Self::AwsLc | Self::RustCrypto => &[],
-        }
+    pub fn missing_features(self) -> impl Iterator<Item = &'static str> {
+        let features = match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => [
+                ("avx512f", is_x86_feature_detected!("avx512f")),
+                ("avx512bw", is_x86_feature_detected!("avx512bw")),
+                ("avx512ifma", is_x86_feature_detected!("avx512ifma")),
+            ],
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => [("avx512f", false), ("avx512bw", false), ("avx512ifma", false)],
+            Self::AwsLc | Self::RustCrypto => [("", true); 3],
+        };
+        features.into_iter().filter(|(_, is_there)| !is_there).map(|(name, _)| name)
+    }
+
+    /// Whether this CPU can run it.
+    pub fn is_supported(self) -> bool {
+        self.missing_features().next().is_none()
     }
 }
 
@@ -64,14 +81,12 @@ impl std::error::Error for UnknownBackend {}
 pub struct Unsupported {
     /// The one that was asked for.
     pub backend: Backend,
-    /// What the CPU lacks, by the names of `/proc/cpuinfo`.
-    pub missing: &'static [&'static str],
 }
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "AEAD backend {} needs CPU features that this machine lacks:", self.backend)?;
-        self.missing.iter().try_for_each(|feature| write!(formatter, " {feature}"))?;
+        self.backend.missing_features().try_for_each(|feature| write!(formatter, " {feature}"))?;
         write!(formatter, "; leave the choice open, or take {}", Backend::AwsLc)
     }
 }

@@ -19,6 +19,14 @@ impl Key {
         Self(*key)
     }
 
+    /// As ChaCha20 reads it: eight little-endian words.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u32; 8] {
+        let (words, _) = self.0.as_chunks::<4>();
+        std::array::from_fn(|index| u32::from_le_bytes(words[index]))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -16,6 +16,8 @@
 //! assert_eq!(&packet[..5], b"hello");
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod aws_lc;
 mod backend;
 mod key;
@@ -67,8 +69,8 @@ pub struct Aead {
 impl Aead {
     /// The fastest that this CPU can run.
     pub fn best() -> Self {
-        let backend = Backend::ALL.into_iter().find(|backend| backend.missing_features().is_empty());
-        // AwsLc needs nothing of the CPU, so one is always found.
+        let backend = Backend::ALL.into_iter().find(|backend| backend.is_supported());
+        // aws-lc needs nothing of the CPU, so one is always found.
         Self { backend: backend.unwrap_or(Backend::AwsLc) }
     }
 
@@ -77,10 +79,7 @@ impl Aead {
     /// # Errors
     /// When this CPU lacks an instruction that it needs. The error names what is missing.
     pub fn with_backend(backend: Backend) -> Result<Self, Unsupported> {
-        match backend.missing_features() {
-            [] => Ok(Self { backend }),
-            missing => Err(Unsupported { backend, missing }),
-        }
+        if backend.is_supported() { Ok(Self { backend }) } else { Err(Unsupported { backend }) }
     }
 
     /// Which one it is.
@@ -96,6 +95,12 @@ impl Aead {
     /// Encrypts every packet of the burst in place. The burst may have any length; nothing is allocated.
     pub fn seal_burst(&self, jobs: &mut [SealJob<'_>]) {
         match self.backend {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Aead` with this backend exists only where the CPU has its features.
+            Backend::Avx512 => unsafe { avx512::seal_burst(jobs) },
+            // Nowhere supported, so never chosen.
+            #[cfg(not(target_arch = "x86_64"))]
+            Backend::Avx512 => aws_lc::seal_burst(jobs),
             Backend::AwsLc => aws_lc::seal_burst(jobs),
             Backend::RustCrypto => rust_crypto::seal_burst(jobs),
         }
@@ -107,6 +112,12 @@ impl Aead {
     /// find. Nothing is allocated, but for a small record of its own that aws-lc makes at a thread's first forged packet.
     pub fn open_burst(&self, jobs: &mut [OpenJob<'_>]) {
         match self.backend {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Aead` with this backend exists only where the CPU has its features.
+            Backend::Avx512 => unsafe { avx512::open_burst(jobs) },
+            // Nowhere supported, so never chosen.
+            #[cfg(not(target_arch = "x86_64"))]
+            Backend::Avx512 => aws_lc::open_burst(jobs),
             Backend::AwsLc => aws_lc::open_burst(jobs),
             Backend::RustCrypto => rust_crypto::open_burst(jobs),
         }

@@ -1,0 +1,70 @@
+//! The multi-buffer kernel for AVX-512 with IFMA: the blocks of all packets of a burst go through ChaCha20 as one stream, and
+//! through Poly1305 eight packets at a time.
+//!
+//! What may differ from packet to packet is data (keys, counters, lengths, addresses); branches and addresses depend on lengths
+//! and on whether a packet is authentic, all of which an observer of the wire knows, and on nothing secret.
+
+mod burst;
+mod chacha20;
+mod poly1305;
+mod stream;
+
+use std::arch::x86_64::__m512i;
+use std::ptr;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+pub(crate) use burst::{open_burst, seal_burst};
+
+use crate::Key;
+
+/// 64 bytes of any meaning.
+type Vector = __m512i;
+
+/// 64 bytes that may be secret.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Block([u8; 64]);
+
+impl Block {
+    const ZERO: Self = Self([0; 64]);
+
+    fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+
+    /// Overwrites it, whatever the compiler thinks of that.
+    fn wipe(&mut self) {
+        // SAFETY: a reference to itself is valid and aligned.
+        unsafe { ptr::write_volatile(self, Self::ZERO) }
+        compiler_fence(Ordering::SeqCst);
+    }
+}
+
+/// A packet in work: `text` is followed by 16 bytes for the tag.
+#[derive(Clone, Copy)]
+struct Packet<'a> {
+    key: &'a Key,
+    counter: u64,
+    text: *mut u8,
+    length: usize,
+}
+
+impl Packet<'_> {
+    /// # Safety
+    /// `text` must be valid for reads of `length + 16` bytes.
+    unsafe fn tag(&self) -> u128 {
+        // SAFETY: the tag follows the text.
+        u128::from_le(unsafe { self.text.add(self.length).cast::<u128>().read_unaligned() })
+    }
+
+    /// # Safety
+    /// `text` must be valid for writes of `length + 16` bytes.
+    unsafe fn set_tag(&self, tag: u128) {
+        // SAFETY: the tag follows the text.
+        unsafe { self.text.add(self.length).cast::<u128>().write_unaligned(tag.to_le()) }
+    }
+}

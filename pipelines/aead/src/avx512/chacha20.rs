@@ -22,9 +22,27 @@ pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0
 macro_rules! line {
     ($a:literal, $b:literal, $d:literal, $by:literal) => {
         concat!(
-            "vpaddd zmm", $a, ", zmm", $a, ", zmm", $b, "\n",
-            "vpxord zmm", $d, ", zmm", $d, ", zmm", $a, "\n",
-            "vprold zmm", $d, ", zmm", $d, ", ", $by, "\n",
+            "vpaddd zmm",
+            $a,
+            ", zmm",
+            $a,
+            ", zmm",
+            $b,
+            "\n",
+            "vpxord zmm",
+            $d,
+            ", zmm",
+            $d,
+            ", zmm",
+            $a,
+            "\n",
+            "vprold zmm",
+            $d,
+            ", zmm",
+            $d,
+            ", ",
+            $by,
+            "\n",
         )
     };
 }

@@ -91,7 +91,9 @@ pub trait BufferPool<B: PacketBuf>: Send {
 pub const HEADROOM: usize = 128;
 
 /// A packet buffer on the heap: the plain-memory twin of an mbuf, for tests, fuzzers and memory ports.
-#[derive(Clone, Debug)]
+///
+/// The default has no memory, and so no room either.
+#[derive(Clone, Debug, Default)]
 pub struct HeapBuf {
     memory: Box<[u8]>,
     start: usize,

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cross_check;
+mod diff;
 mod intent;
 mod key_file;
 mod load;
@@ -16,6 +17,7 @@ mod source;
 mod suggest;
 mod value;
 
+pub use diff::{AddressChange, Changes, Diff, PeerChange, PortChange, RestartNeeded, TunnelChange, diff};
 pub use intent::*;
 pub use key_file::{KeyFileFault, KeyFiles};
 pub use load::load;

@@ -190,3 +190,6 @@ fn split_macs(message: &[u8]) -> Option<Macs<'_>> {
 fn equal(a: &[u8; MAC_SIZE], b: &[u8; MAC_SIZE]) -> bool {
     a.ct_eq(b).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod handshaker;
 pub mod index;
 pub mod kdf;
+pub mod load;
 pub mod message;
 pub mod noise;
 pub mod peer;

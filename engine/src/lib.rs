@@ -1,5 +1,6 @@
 //! Jetway's engine: ports, buffers, workers, rings and the host path. It owns cores and memory.
 
+pub mod dpdk;
 pub mod flow_spread;
 pub mod heap_pool;
 pub mod memory_port;

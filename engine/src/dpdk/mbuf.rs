@@ -1,5 +1,6 @@
 //! A packet in a DPDK mbuf, owned.
 
+use std::fmt;
 use std::mem::{ManuallyDrop, align_of, size_of};
 use std::ptr::NonNull;
 
@@ -48,6 +49,10 @@ impl Mbuf {
     pub(super) fn is_one_piece(&self) -> bool {
         let head = self.head();
         head.nb_segs == 1 && usize::from(head.data_off) + usize::from(head.data_len) <= usize::from(head.buf_len)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut rte_mbuf {
+        self.0.as_ptr()
     }
 
     fn head(&self) -> &rte_mbuf {
@@ -175,6 +180,14 @@ fn header_lengths(l2: u8, l3: u16, l4: u8) -> u64 {
     field(u64::from(l2), sys::TX_OFFLOAD_L2_BITS)
         | field(u64::from(l3), sys::TX_OFFLOAD_L3_BITS) << sys::TX_OFFLOAD_L2_BITS
         | u64::from(l4) << (sys::TX_OFFLOAD_L2_BITS + sys::TX_OFFLOAD_L3_BITS)
+}
+
+impl fmt::Debug for Mbuf {
+    /// Shapes alone: packets do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.head();
+        f.debug_struct("Mbuf").field("data_off", &head.data_off).field("data_len", &head.data_len).finish()
+    }
 }
 
 impl Drop for Mbuf {

@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod eal;
+mod interface;
 mod log;
 pub mod mbuf;
 pub mod pool;

@@ -1,0 +1,5 @@
+//! DPDK ports, pools and buffers against what is on their other end: loops in memory, and the kernel.
+
+mod kernel;
+mod memory;
+mod world;

@@ -35,20 +35,33 @@ impl<K> Default for Claims<K> {
 }
 
 impl<K: Eq + Hash> Claims<K> {
-    /// Takes `key` for `mark`; if another has it, reports what `conflict` says.
-    pub(crate) fn claim(&mut self, source: &Source<'_>, key: K, mark: &Mark, conflict: impl FnOnce() -> String) {
-        self.claim_or(source, key, mark, conflict, "change one of the two");
+    /// Takes `key` for `mark` and says true; if another has it, reports what `conflict` says of that one.
+    pub(crate) fn claim(
+        &mut self,
+        source: &Source<'_>,
+        key: K,
+        mark: &Mark,
+        conflict: impl FnOnce(&Mark) -> String,
+    ) -> bool {
+        self.claim_or(source, key, mark, conflict, "change one of the two")
     }
 
-    fn claim_or(&mut self, source: &Source<'_>, key: K, mark: &Mark, conflict: impl FnOnce() -> String, hint: &str) {
+    fn claim_or(
+        &mut self,
+        source: &Source<'_>,
+        key: K,
+        mark: &Mark,
+        conflict: impl FnOnce(&Mark) -> String,
+        hint: &str,
+    ) -> bool {
         match self.0.get(&key) {
             Some(before) => {
-                let line = source.line(before.span.start);
-                let hint = format!("{hint}; the other is in line {line}");
-                source.report(mark, Finding::error(conflict(), hint).related(before, "the other is here"));
+                source.report(mark, Finding::error(conflict(before), hint).related(before, "the other is here"));
+                false
             }
             None => {
                 self.0.insert(key, mark.clone());
+                true
             }
         }
     }
@@ -61,7 +74,7 @@ impl Ledger {
             Device::Virtual(device) => device.name.clone(),
             Device::Pci(address) => address.to_string(),
         };
-        let conflict = || format!("two ports use the device \"{name}\"");
+        let conflict = |_: &Mark| format!("two ports use the device \"{name}\"");
         self.devices.claim_or(
             source,
             name.clone(),
@@ -89,13 +102,13 @@ impl Ledger {
     }
 
     fn add_kernel_interface(&mut self, source: &Source<'_>, name: &str, mark: &Mark) {
-        let conflict = || format!("the kernel interface \"{name}\" is used twice");
+        let conflict = |_: &Mark| format!("the kernel interface \"{name}\" is used twice");
         self.interfaces.claim_or(source, name.to_owned(), mark, conflict, "give one of the two another name");
     }
 
     /// Notes the UDP port of a tunnel.
     pub(crate) fn add_listen_port(&mut self, source: &Source<'_>, port: u16, mark: &Mark) {
-        let conflict = || format!("two tunnels listen on port {port}");
+        let conflict = |_: &Mark| format!("two tunnels listen on port {port}");
         self.listen_ports.claim_or(source, port, mark, conflict, "give each tunnel its own port");
     }
 
@@ -112,7 +125,7 @@ impl Ledger {
             Protocol::Tcp => Protocol::Tcp,
             Protocol::Udp | Protocol::WireGuard => Protocol::Udp,
         };
-        let conflict = || format!("two services have the address {address}, port {port} and the same protocol");
+        let conflict = |_: &Mark| format!("two services have the address {address}, port {port} and the same protocol");
         self.services.claim(source, (address, port, carrier), mark, conflict);
         if carrier == Protocol::Udp {
             self.datagram_services.push((address, port, mark.clone()));
@@ -185,8 +198,7 @@ fn report_overlap(source: &Source<'_>, one: (&IpNet, &Mark), other: (&IpNet, &Ma
     } else {
         format!("the networks \"{}\" and \"{}\" of two ports overlap", one.0.trunc(), other.0)
     };
-    let line = source.line(before.span.start);
-    let hint = format!("give each interface a network of its own; the other is in line {line}");
+    let hint = "give each interface a network of its own";
     source.report(after, Finding::error(message, hint).related(before, "the other is here"));
 }
 

@@ -49,6 +49,9 @@ pub fn parse(text: &str, file: &str, surroundings: &Surroundings<'_>) -> Result<
     }
 }
 
+/// How the parser begins its message about a bare word, which it also says of what follows from other errors.
+const UNQUOTED: &str = "string values must be quoted";
+
 /// Reports the first syntax error of each line: what follows on the line is mostly its echo.
 fn report_syntax(source: &Source<'_>, text: &str, errors: Vec<Error>) {
     let end = text.trim_end().len();
@@ -59,7 +62,9 @@ fn report_syntax(source: &Source<'_>, text: &str, errors: Vec<Error>) {
             (span.start.min(end)..span.end.min(end), error)
         })
         .collect();
-    errors.sort_by_key(|(span, _)| span.start);
+    // A missing comma or bracket makes the next word look like an unquoted text: the cause goes first.
+    let unquoted = |error: &Error| error.message().starts_with(UNQUOTED);
+    errors.sort_by_key(|(span, error)| (source.line(span.start), unquoted(error), span.start));
     errors.dedup_by_key(|(span, _)| source.line(span.start));
     for (span, error) in errors {
         let (message, hint) = syntax(error.message());
@@ -69,8 +74,14 @@ fn report_syntax(source: &Source<'_>, text: &str, errors: Vec<Error>) {
 
 /// The parser's message in words for people, with a hint.
 fn syntax(message: &str) -> (String, &'static str) {
-    const KNOWN: [(&str, &str, &str); 10] = [
-        ("string values must be quoted", "a text value must stand in quotes", "write key = \"value\""),
+    const KNOWN: [(&str, &str, &str); 12] = [
+        (
+            "missing comma between array",
+            "two values of a list without a comma between them",
+            "put a comma between them, or close the list with ]",
+        ),
+        ("extra comma in array", "a comma too many in a list", "leave one comma between two values"),
+        (UNQUOTED, "a text value must stand in quotes", "write key = \"value\""),
         (
             "duplicate key",
             "this key or table stands in the file twice",

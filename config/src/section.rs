@@ -201,12 +201,12 @@ impl<'d> Field<'d> {
     }
 
     /// The values of a list; one value that is no list is an error.
-    pub(crate) fn list(&self, example: &str) -> Vec<Field<'d>> {
+    pub(crate) fn list(&self, example: &str) -> Option<Vec<Field<'d>>> {
         let DeValue::Array(items) = self.value else {
             self.unexpected("a list", &format!("write it in square brackets, for example {example}"));
-            return Vec::new();
+            return None;
         };
-        items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect()
+        Some(items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect())
     }
 
     /// The value as an inline table or a table below.

@@ -9,8 +9,8 @@ use crate::source::{Finding, Mark};
 
 pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Engine> {
     let cores = section.required("cores", "name the CPUs that run workers, for example cores = [1]");
-    let cores = cores.map(|field| cpus(&field, surroundings.cpus));
-    let control_cores = section.field("control_cores").map(|field| cpus(&field, surroundings.cpus));
+    let cores = cores.and_then(|field| cpus(&field, surroundings.cpus));
+    let control_cores = section.field("control_cores").and_then(|field| cpus(&field, surroundings.cpus));
     warn_of_shared_cpus(&section, cores.as_deref(), control_cores.as_deref(), surroundings.cpus);
     let kinds = [("auto", MemoryKind::Auto), ("hugepages", MemoryKind::Hugepages), ("ordinary", MemoryKind::Ordinary)];
     let kind = section.field("memory").and_then(|field| field.choice(&kinds)).unwrap_or(MemoryKind::Auto);
@@ -43,8 +43,8 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>) ->
 }
 
 /// A list of CPUs, none twice, each below `count`.
-fn cpus(field: &Field<'_>, count: usize) -> Vec<(usize, Mark)> {
-    let items = field.list("[1, 2]");
+fn cpus(field: &Field<'_>, count: usize) -> Option<Vec<(usize, Mark)>> {
+    let items = field.list("[1, 2]")?;
     if items.is_empty() {
         field.error(format!("`{}` names no CPU", field.mark.key), "name at least one, for example [1]");
     }
@@ -66,7 +66,7 @@ fn cpus(field: &Field<'_>, count: usize) -> Vec<(usize, Mark)> {
             cpus.push((cpu, item.mark));
         }
     }
-    cpus
+    Some(cpus)
 }
 
 fn warn_of_shared_cpus(

@@ -38,24 +38,28 @@ fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, taken: &mut T
             let name = value::name(&field)?;
             taken
                 .names
-                .claim(source, name.clone(), &field.mark, || format!("two peers of this tunnel are named \"{name}\""));
+                .claim(source, name.clone(), &field.mark, |_| format!("two peers of this tunnel are named \"{name}\""));
             Some(name)
         });
     let public_key = section.required("public_key", "paste what `wg pubkey` prints for the peer's private key");
     let public_key = public_key.and_then(|field| {
         let key = value::public_key(&field)?;
-        taken.keys.claim(source, key, &field.mark, || "two peers of this tunnel have the same public key".to_owned());
+        taken.keys.claim(source, key, &field.mark, |_| "two peers of this tunnel have the same public key".to_owned());
         Some(key)
     });
     let preshared_key = section.field("preshared_key_file").map(|field| secret(&field, surroundings.keys, "wg genpsk"));
     let allowed_ips = section.required("allowed_ips", "for example allowed_ips = [\"10.8.0.2/32\"]");
-    let fields = allowed_ips.map(|field| field.list("[\"10.8.0.2/32\"]")).unwrap_or_default();
+    let fields = allowed_ips.and_then(|field| field.list("[\"10.8.0.2/32\"]")).unwrap_or_default();
     let mut allowed_ips = Vec::with_capacity(fields.len());
     for field in fields {
         let Some(network) = value::allowed_network(&field) else { continue };
-        taken
-            .networks
-            .claim(source, network, &field.mark, || format!("\"{network}\" is allowed to two peers, or twice"));
+        taken.networks.claim(source, network, &field.mark, |before| {
+            let same = before.section == field.mark.section;
+            format!(
+                "\"{network}\" is allowed {}",
+                if same { "twice to this peer" } else { "to two peers of this tunnel" }
+            )
+        });
         allowed_ips.push(network);
     }
     let endpoint = section.field("endpoint").and_then(|field| value::endpoint(&field));

@@ -11,16 +11,19 @@ pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Port
     let source = section.source;
     let name_field = section.required("name", "give the port a name, for example name = \"wan\"");
     let name = name_field.as_ref().and_then(value::name);
-    if let (Some(field), Some(name)) = (&name_field, &name) {
-        ledger.port_names.claim(source, name.clone(), &field.mark, || format!("two ports are named \"{name}\""));
-    }
+    let name_is_free = match (&name_field, &name) {
+        (Some(field), Some(name)) => {
+            ledger.port_names.claim(source, name.clone(), &field.mark, |_| format!("two ports are named \"{name}\""))
+        }
+        (_, None) | (None, _) => false,
+    };
     let device = section.required("device", "for example device = \"net_af_packet0,iface=eth1\" or \"0000:3b:00.0\"");
     let device = device.and_then(|field| {
         let device = device::read(&field)?;
         ledger.add_device(source, &device, &field.mark);
         Some(device)
     });
-    let addresses = section.field("addresses").map(|field| field.list("[\"192.0.2.1/24\"]")).unwrap_or_default();
+    let addresses = section.field("addresses").and_then(|field| field.list("[\"192.0.2.1/24\"]")).unwrap_or_default();
     let addresses = addresses.iter().filter_map(|field| {
         let address = value::interface_address(field)?;
         ledger.port_addresses.push((address, field.mark.clone()));
@@ -36,7 +39,9 @@ pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Port
         (None, Some(field), Some(name)) => default_twin(field, name),
         (None, _, _) => None,
     };
-    if let (Some(twin), Some(field)) = (&host_interface, host_field.as_ref().or(name_field.as_ref())) {
+    // A twin named after a port whose name is taken would only repeat that complaint.
+    let twin_field = host_field.as_ref().or(name_field.as_ref().filter(|_| name_is_free));
+    if let (Some(twin), Some(field)) = (&host_interface, twin_field) {
         ledger.add_interface(source, twin, &field.mark);
     }
     let mac = section.field("mac").and_then(|field| mac_address(&field));

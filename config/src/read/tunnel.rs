@@ -23,7 +23,7 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
     });
     let private_key = section.required("private_key_file", "make a key with `(umask 077; wg genkey > server.key)`");
     let private_key = private_key.and_then(|field| secret(&field, surroundings.keys, "wg genkey"));
-    let addresses = section.field("addresses").map(|field| field.list("[\"10.8.0.1/16\"]")).unwrap_or_default();
+    let addresses = section.field("addresses").and_then(|field| field.list("[\"10.8.0.1/16\"]")).unwrap_or_default();
     let addresses = addresses.iter().filter_map(|field| {
         let address = value::interface_address(field)?;
         ledger.tunnel_addresses.push((address, field.mark.clone()));

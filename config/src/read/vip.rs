@@ -24,7 +24,7 @@ pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Vip>
     let source = section.source;
     let name = section.required("name", "give the service a name, for example name = \"erp\"").and_then(|field| {
         let name = value::name(&field)?;
-        ledger.vip_names.claim(source, name.clone(), &field.mark, || format!("two services are named \"{name}\""));
+        ledger.vip_names.claim(source, name.clone(), &field.mark, |_| format!("two services are named \"{name}\""));
         Some(name)
     });
     let address =
@@ -224,7 +224,7 @@ fn backend(
     let source = section.source;
     let name = section.required("name", "give the server a name, for example name = \"erp-1\"").and_then(|field| {
         let name = value::name(&field)?;
-        names.claim(source, name.clone(), &field.mark, || format!("two servers of this service are named \"{name}\""));
+        names.claim(source, name.clone(), &field.mark, |_| format!("two servers of this service are named \"{name}\""));
         Some(name)
     });
     let address_field = section.required("address", "give the server's address, for example address = \"192.0.2.11\"");
@@ -241,8 +241,9 @@ fn backend(
         );
     }
     if let (Some(address), Some(port), Some(field)) = (address, port, &address_field) {
-        servers
-            .claim(source, (address, port), &field.mark, || format!("the server {address} port {port} is named twice"));
+        servers.claim(source, (address, port), &field.mark, |_| {
+            format!("the server {address} port {port} is named twice")
+        });
     }
     let weight = section.field("weight").map_or(Some(1), |field| field.number(1..=1000));
     let node = backend_node(&mut section, service.protocol, nodes);
@@ -274,7 +275,7 @@ fn backend_node(section: &mut Section<'_>, protocol: Protocol, nodes: &mut Claim
     match (field, protocol) {
         (Some(field), Protocol::WireGuard) => {
             let node = field.number(0..=255)?;
-            nodes.claim(section.source, node, &field.mark, || format!("two gateways have the node number {node}"));
+            nodes.claim(section.source, node, &field.mark, |_| format!("two gateways have the node number {node}"));
             Some(Some(node))
         }
         (None, Protocol::WireGuard) => {

@@ -89,8 +89,11 @@ impl Chain {
                 *bytes_at::<4>(packet, usize::from(chain.end)).ok_or(IpError::Ipv6ExtensionTruncated)?;
             if chain.protocol == Protocol::FRAGMENT {
                 let field = u16::from_be_bytes([f0, f1]);
-                // An atomic fragment is a whole packet (RFC 6946).
-                chain.fragment = Fragment::of(field >> 3, field & 1 != 0);
+                // An atomic fragment is a whole packet (RFC 6946), unless a header before it says otherwise.
+                match Fragment::of(field >> 3, field & 1 != 0) {
+                    Fragment::No => {}
+                    fragment @ (Fragment::First | Fragment::Later) => chain.fragment = fragment,
+                }
             }
             chain.protocol = Protocol(next);
             chain.end += length;
@@ -119,7 +122,11 @@ fn extension_length(packet: &[u8], offset: usize, protocol: Protocol) -> Result<
         | Protocol::HOST_IDENTITY
         | Protocol::SHIM6 => Ok(Some((length()? + 1) * 8)),
         Protocol::FRAGMENT => Ok(Some(8)),
-        Protocol::AUTHENTICATION => Ok(Some((length()? + 2) * 4)),
+        Protocol::AUTHENTICATION => match length()? {
+            // Shorter than its own fixed fields (RFC 4302 section 2).
+            0 => Err(IpError::Ipv6ExtensionTruncated),
+            words => Ok(Some((words + 2) * 4)),
+        },
         _ => Ok(None),
     }
 }

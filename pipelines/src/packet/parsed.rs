@@ -66,7 +66,7 @@ pub enum IpError {
     /// The packet ends within its header or before its payload length.
     #[error("the IPv6 packet is truncated")]
     Ipv6Truncated,
-    /// The packet ends within an extension header.
+    /// The packet ends within an extension header, or such a header within its own fixed fields.
     #[error("the IPv6 packet ends within an extension header")]
     Ipv6ExtensionTruncated,
     /// There are more extension headers than [`ipv6::MAX_EXTENSION_HEADERS`].

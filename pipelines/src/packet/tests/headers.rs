@@ -149,6 +149,10 @@ fn only_the_first_fragment_has_ports() {
     assert_eq!(with(0), (Fragment::No, true, 48, Protocol::UDP));
     assert_eq!(with(1), (Fragment::First, true, 48, Protocol::UDP));
     assert_eq!(with(8), (Fragment::Later, false, 48, Protocol::UDP));
+    // An atomic fragment inside a first fragment does not make it whole.
+    let nested =
+        over_v6(Protocol::FRAGMENT, &[44, 0, 0, 1, 0, 0, 0, 1, 17, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 2, 0, 8, 0, 0]);
+    assert_eq!(Parsed::from_ip(&nested).unwrap().fragment, Fragment::First);
 }
 
 #[test]
@@ -169,6 +173,9 @@ fn extension_headers_are_walked_to_the_transport() {
     let mut longer = packet.clone();
     longer[40 + 8 + 16 + 12 + 1] = 2;
     assert_eq!(Parsed::from_ip(&longer), Err(IpError::Ipv6ExtensionTruncated));
+    let mut empty_authentication = packet.clone();
+    empty_authentication[40 + 8 + 16 + 1] = 0;
+    assert_eq!(Parsed::from_ip(&empty_authentication), Err(IpError::Ipv6ExtensionTruncated));
     let nothing = Parsed::from_ip(&over_v6(Protocol::NO_NEXT, &[0; 4])).unwrap();
     assert_eq!((nothing.protocol, nothing.ports), (Protocol::NO_NEXT, None));
 }

@@ -1,4 +1,10 @@
 //! The handshaker in a small world: nodes, a network and a clock on plain memory.
 
+mod chaos;
+mod forged;
 mod handshakes;
+mod peers;
+mod speed;
+mod stock;
+mod timers;
 mod world;

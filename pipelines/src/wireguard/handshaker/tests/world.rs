@@ -192,33 +192,48 @@ impl World {
         }
     }
 
+    /// A world without delay, with a session that node 0 initiated just now.
+    pub fn connected(seed: u64) -> Self {
+        let mut world = Self::new(seed, None);
+        world.network.delay = Duration::ZERO;
+        world.send(0, b"hello");
+        world.run(Duration::ZERO);
+        world.send(1, b"hello");
+        world.run(Duration::ZERO);
+        assert_eq!((world.nodes[0].received.len(), world.nodes[1].received.len()), (1, 1));
+        world
+    }
+
     pub fn wall(&self) -> WallClock {
         WallClock(self.wall)
     }
 
     /// A worker of `node` has a packet for the peer.
     pub fn send(&mut self, node: usize, payload: &[u8]) {
-        let (now, wall) = (self.now, self.wall());
-        let this = &mut self.nodes[node];
-        match this.seal(now, payload) {
-            Some(message) => {
-                this.peer.activity.sent(now, if payload.is_empty() { Content::Empty } else { Content::Data });
-                let to = this.peer.endpoint.load().expect("a session has an endpoint").remote;
-                self.transmit(node, to, message);
-                let this = &mut self.nodes[node];
-                let wants_rekey = this.peer.sending_session().as_ref().is_some_and(|s| s.wants_rekey(now));
-                if wants_rekey && this.peer.want_handshake() {
-                    this.handshaker.handle_wanted(now, wall, PEER);
-                }
-            }
-            None => {
-                this.held.push_back(payload.to_vec());
-                if this.peer.want_handshake() {
-                    this.handshaker.handle_wanted(now, wall, PEER);
-                }
+        if !self.try_send(node, payload) {
+            let (now, wall) = (self.now, self.wall());
+            let this = &mut self.nodes[node];
+            this.held.push_back(payload.to_vec());
+            if this.peer.want_handshake() {
+                this.handshaker.handle_wanted(now, wall, PEER);
             }
         }
         self.settle(node);
+    }
+
+    /// Sends a payload if there is a session to send it with, and asks for the next one if that is due.
+    fn try_send(&mut self, node: usize, payload: &[u8]) -> bool {
+        let (now, wall) = (self.now, self.wall());
+        let this = &mut self.nodes[node];
+        let Some(message) = this.seal(now, payload) else { return false };
+        this.peer.activity.sent(now, if payload.is_empty() { Content::Empty } else { Content::Data });
+        let to = this.peer.endpoint.load().expect("a session has an endpoint").remote;
+        let wants_rekey = this.peer.sending_session().as_ref().is_some_and(|s| s.wants_rekey(now));
+        if wants_rekey && this.peer.want_handshake() {
+            this.handshaker.handle_wanted(now, wall, PEER);
+        }
+        self.transmit(node, to, message);
+        true
     }
 
     /// Does what the handshaker of `node` asks for.
@@ -235,14 +250,8 @@ impl World {
                     assert!(this.receivers.remove(&(worker, slot)).is_some(), "the slot was empty");
                     this.leaving.push((worker, slot));
                 }
-                Output::SendKeepalive { .. } => {
-                    // A worker that has no session for it lets it be.
-                    if let Some(message) = this.seal(self.now, &[]) {
-                        this.peer.activity.sent(self.now, Content::Empty);
-                        let to = this.peer.endpoint.load().expect("a session has an endpoint").remote;
-                        self.transmit(node, to, message);
-                    }
-                }
+                // A worker that has no session for it lets it be.
+                Output::SendKeepalive { .. } => _ = self.try_send(node, &[]),
                 Output::SessionReady { .. } => {
                     for payload in std::mem::take(&mut this.held) {
                         self.send(node, &payload);

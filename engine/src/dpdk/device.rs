@@ -203,7 +203,7 @@ impl Device {
                 let frame = ring_frame(mtu);
                 arguments.default_to("qpairs", queues);
                 arguments.default_to("framesz", frame);
-                arguments.default_to("blocksz", frame.next_power_of_two().max(4096));
+                arguments.default_to("blocksz", frame.max(PAGE));
                 arguments.default_to("framecnt", 8192);
             }
             "net_af_xdp" => arguments.default_to("queue_count", hardware_queues(&arguments).min(queues)),
@@ -232,9 +232,16 @@ const FRAME_OVERHEAD: u32 = 14 + 8 + 4;
 /// Room for the header and the alignment that the kernel puts before each frame of a packet ring (TPACKET_V2).
 const RING_OVERHEAD: u32 = 80;
 
-/// The frame size of a packet ring for packets of `mtu` bytes: two frames fill a block of one page, as long as they do.
+/// The block of a packet ring is a multiple of it.
+const PAGE: u32 = 4096;
+
+/// The frame size of a packet ring for packets of `mtu` bytes. The driver takes the ring for one array of frames, so they
+/// have to fill their block: two in a block of one page, or one in a block of several.
 fn ring_frame(mtu: u16) -> u32 {
-    (u32::from(mtu) + FRAME_OVERHEAD + RING_OVERHEAD).next_multiple_of(64).max(2048)
+    match u32::from(mtu) + FRAME_OVERHEAD + RING_OVERHEAD {
+        small if small <= PAGE / 2 => PAGE / 2,
+        large => large.next_multiple_of(PAGE),
+    }
 }
 
 /// Bytes a buffer must have, headroom included, for packets of `mtu` bytes from any driver: a whole frame of a packet
@@ -309,7 +316,7 @@ mod tests {
         );
         assert_eq!(
             arguments("net_af_packet0,iface=veth0,qpairs=1,framecnt=512", 2, 9000),
-            "iface=veth0,qpairs=1,framecnt=512,framesz=9152,blocksz=16384"
+            "iface=veth0,qpairs=1,framecnt=512,framesz=12288,blocksz=12288"
         );
     }
 
@@ -345,7 +352,7 @@ mod tests {
     #[test]
     fn a_buffer_holds_a_whole_ring_frame_with_room_before_and_behind() {
         assert_eq!(buffer_size(1500), 128 + 2176);
-        assert_eq!(buffer_size(9000), 128 + 9152 + 128);
+        assert_eq!(buffer_size(9000), 128 + 12288 + 128);
         assert!(buffer_size(u16::MAX) > u32::from(u16::MAX), "such an MTU fits no mbuf and has to be refused");
     }
 }

@@ -30,7 +30,7 @@ pub struct PoolOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// Packets of this size do not fit an mbuf.
-    #[error("an MTU of {0} bytes is more than an mbuf holds: use at most 65,000")]
+    #[error("an MTU of {0} bytes is more than an mbuf holds: use at most 60,000")]
     MtuTooLarge(u16),
     /// No memory.
     #[error(

@@ -43,6 +43,17 @@ fn a_packet_ring_on_veth_carries_frames_both_ways() {
 }
 
 #[test]
+fn a_packet_ring_carries_jumbo_frames() {
+    in_own_namespace("kernel::a_packet_ring_carries_jumbo_frames", || {
+        veth(1500);
+        ip("link set jw-peer mtu 9000");
+        let mut rig = Rig::open("net_af_packet0,iface=jw-wire", 1, 9000);
+        exchange(&mut rig, "jw-peer", (8000..=9014).step_by(13).chain([9014]));
+        assert_eq!(rig.close(), 0, "buffers leaked");
+    });
+}
+
+#[test]
 fn a_tap_device_carries_frames_both_ways() {
     in_own_namespace("kernel::a_tap_device_carries_frames_both_ways", || {
         let mut rig = Rig::open("net_tap0,iface=jw-tap", 2, 1500);

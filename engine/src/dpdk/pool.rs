@@ -59,10 +59,25 @@ impl PoolOptions {
         (wanted + 1).next_power_of_two().max(4096) - 1
     }
 
-    /// The memory of one pool, in bytes, with the heads of its mbufs.
-    pub fn memory(&self) -> u64 {
-        let heads = 128 + 64 + 64;
-        u64::from(self.buffers) * u64::from(buffer_size(self.max_mtu) + heads)
+    /// The memory that an engine with `pools` such pools needs, in MiB: the buffers with their heads and the pools' rings,
+    /// and what the EAL and its drivers take for themselves.
+    pub fn memory_mib(&self, pools: u32) -> u32 {
+        const ENVIRONMENT: u64 = 32;
+        let pools = (self.pool_bytes() * u64::from(pools)) >> 20;
+        u32::try_from(pools + pools / 16 + ENVIRONMENT).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes of one pool on ordinary pages, where an object that fits a page does not cross into the next.
+    fn pool_bytes(&self) -> u64 {
+        const PAGE: u64 = 4096;
+        let head = size_of::<sys::rte_mbuf>() as u64;
+        // Before each mbuf its pool keeps a cache line of its own, and behind it up to one to spread them over channels.
+        let object = u64::from(buffer_size(self.max_mtu)) + head + 64 + 64;
+        let buffers = u64::from(self.buffers);
+        match PAGE / object {
+            0 => buffers * object,
+            on_page => buffers.div_ceil(on_page) * PAGE,
+        }
     }
 
     fn data_room(&self) -> Result<u16, PoolError> {
@@ -149,7 +164,7 @@ impl Pool {
             None => Err(PoolError::NoMemory {
                 buffers: options.buffers,
                 size: u32::from(data_room),
-                mib: options.memory() >> 20,
+                mib: options.pool_bytes() >> 20,
                 reason: last_error(),
             }),
         }

@@ -1,7 +1,7 @@
 //! Ports without an interface, buffers and pools: these need no rights.
 
 use jetway_engine::dpdk::device::Device;
-use jetway_engine::dpdk::eal::{Eal, EalError};
+use jetway_engine::dpdk::eal::{Eal, EalError, EalOptions};
 use jetway_engine::dpdk::mbuf::free_burst;
 use jetway_engine::dpdk::pool::{PoolOptions, Pools};
 use jetway_engine::dpdk::port::{DpdkPort, PortError, PortOptions};
@@ -93,6 +93,34 @@ fn an_empty_pool_gives_none_and_gives_again_what_any_thread_returned() {
             });
         });
         assert_eq!(pool.available(), 1023);
+    });
+}
+
+#[test]
+fn a_buffer_that_outlives_its_pool_and_dpdk_keeps_its_memory() {
+    in_own_process("memory::a_buffer_that_outlives_its_pool_and_dpdk_keeps_its_memory", || {
+        let mut rig = Rig::open("net_null0", 1, 1500);
+        let mut last = rig.packet(&frame(7, 700));
+        assert_eq!(rig.close(), 1);
+        assert_eq!(last.data(), frame(7, 700));
+        last.data_mut().fill(1);
+        drop(last);
+    });
+}
+
+#[test]
+fn the_memory_that_pools_say_they_need_is_enough() {
+    in_own_process("memory::the_memory_that_pools_say_they_need_is_enough", || {
+        let size = PoolOptions { buffers: 32_767, max_mtu: 1500 };
+        assert!((128..200).contains(&size.memory_mib(1)), "{} MiB", size.memory_mib(1));
+        let eal = Eal::start(&EalOptions { memory_mib: size.memory_mib(1), ..eal_options() }).expect("DPDK starts");
+        let mut pools = Pools::new(&eal, size);
+        let open = |number| {
+            let device: Device = format!("net_ring{number}").parse().expect("a device");
+            DpdkPort::open(&mut pools, &PortOptions::new(device, 1, 1500)).expect("there is memory for it")
+        };
+        let ports: Vec<_> = (0..8).map(open).collect();
+        assert!(ports.iter().all(|port| port.link_up()));
     });
 }
 

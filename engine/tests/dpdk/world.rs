@@ -1,6 +1,6 @@
 //! What the DPDK tests stand on: a process and a network namespace of their own, and the kernel's end of a device.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) {
     }
     let binary = std::env::current_exe().expect("a test binary");
     let output = Command::new(binary)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(CHILD, test)
         .output()
         .expect("the test binary starts");
@@ -35,7 +35,8 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) {
 /// Runs `body` in a process and a network namespace of their own; says so when that needs more rights.
 pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: {test} needs root");
+        // Past the test harness, which keeps what a passing test prints to itself.
+        writeln!(io::stderr(), "SKIPPED: {test} needs root").expect("standard error is open");
         return;
     }
     in_own_process(test, || {
@@ -103,6 +104,19 @@ impl Rig {
         within("room in the transmit queue", || (self.queues[queue].transmit(&mut burst) == 1).then_some(()));
     }
 
+    /// Looks at what comes in, with the number of its queue, until `count` packets came.
+    pub fn look(&mut self, count: usize, mut look: impl FnMut(usize, &Mbuf)) {
+        let mut seen = 0;
+        within("packets on the port", || {
+            for (number, queue) in self.queues.iter_mut().enumerate() {
+                let mut burst = Burst::new();
+                seen += queue.receive(&mut burst);
+                burst.iter().for_each(|packet| look(number, packet));
+            }
+            (seen >= count).then_some(())
+        });
+    }
+
     /// What comes in on all queues until `count` packets that `wanted` accepts are there.
     pub fn receive(&mut self, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
@@ -158,9 +172,14 @@ pub fn is_test_frame(bytes: &[u8]) -> bool {
 pub struct RawSocket(OwnedFd);
 
 impl RawSocket {
-    /// Sees and sends test frames on `interface`.
+    /// Sees test frames on `interface`, and sends any.
     pub fn open(interface: &str) -> Self {
-        let protocol = EXPERIMENTAL.to_be();
+        Self::open_for(EXPERIMENTAL, interface)
+    }
+
+    /// Sees frames of one EtherType on `interface`, and sends any.
+    pub fn open_for(ether_type: u16, interface: &str) -> Self {
+        let protocol = ether_type.to_be();
         // SAFETY: plain system calls; the descriptor that comes back is ours.
         unsafe {
             let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, i32::from(protocol));

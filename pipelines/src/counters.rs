@@ -64,6 +64,7 @@ worker_counters! {
     busy_turns, "Turns in which there was something to do";
     opened, "Tunnel packets decrypted";
     sealed, "Tunnel packets encrypted";
+    pool_empty, "Packets that could not be made because no buffer was free";
     events_lost, "Events dropped because the ring to control was full";
 }
 

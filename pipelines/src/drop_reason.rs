@@ -56,6 +56,7 @@ drop_reasons! {
     NoRoute, "no_route", "No route leads to the destination";
     NoNeighbour, "no_neighbour", "The next hop did not answer while the packet waited";
     RouteBlackhole, "route_blackhole", "A blackhole or prohibit route of the kernel covers the destination";
+    ReversePath, "reverse_path", "A packet in clear from a port whose source belongs to a tunnel";
     TtlExceeded, "ttl_exceeded", "The time to live or hop limit ran out here";
     TooBig, "too_big", "The packet exceeds the next link's MTU and may not be fragmented; the sender was told";
     MartianAddress, "martian_address", "A source or destination that may not be forwarded (multicast, loopback, unspecified)";
@@ -68,6 +69,7 @@ drop_reasons! {
     BufferPoolEmpty, "buffer_pool_empty", "No buffer was free for a packet that we wanted to make";
     PeerRemoved, "peer_removed", "The packet's peer was removed while the packet was under way";
     EcnInconsistent, "ecn_inconsistent", "A congestion-experienced outer header on an inner packet that does not speak ECN (RFC 6040 section 4.2)";
+    Undecided, "undecided", "A stage left the packet without a verdict: a bug of ours, please report it";
     Consumed, "consumed", "Not a loss: a keepalive or handshake message that ended here as it should";
 }
 

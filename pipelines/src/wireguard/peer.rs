@@ -199,3 +199,15 @@ pub struct Traffic {
     /// Wall clock of the last completed handshake, in nanoseconds since 1970; 0 for never.
     pub last_handshake: AtomicU64,
 }
+
+impl Traffic {
+    /// Adds bytes that came from the peer.
+    pub fn received(&self, bytes: u64) {
+        self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes that went to the peer.
+    pub fn sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

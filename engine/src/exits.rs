@@ -1,0 +1,133 @@
+//! The ways out of a worker: transmit queues, and rings to the kernel, other workers, the handshaker and control.
+
+use jetway_pipelines::buffer::{BufferPool, PacketBuf};
+use jetway_pipelines::drop_reason::DropReason;
+use jetway_pipelines::ids::{PortId, WorkerId};
+use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs};
+use jetway_pipelines::tables::Twin;
+use jetway_sync::spsc::Producer;
+
+use crate::links::{Handoff, Punt};
+use crate::port::{Burst, PortQueue};
+use jetway_pipelines::counters::WorkerCounters;
+use std::sync::Arc;
+
+/// A worker's share of a port.
+pub struct PortShare<B: PacketBuf> {
+    /// Its queue pair, or the worker that transmits for it because the port has too few queues.
+    pub access: PortAccess<B>,
+    pending: Burst<B>,
+}
+
+/// How a worker reaches a port.
+pub enum PortAccess<B: PacketBuf> {
+    /// By a queue pair of its own.
+    Queue(Box<dyn PortQueue<B>>),
+    /// Through another worker's.
+    Through(WorkerId),
+}
+
+impl<B: PacketBuf> PortShare<B> {
+    /// A share with nothing on its way.
+    pub fn new(access: PortAccess<B>) -> Self {
+        Self { access, pending: Burst::new() }
+    }
+}
+
+/// The ways out of a worker.
+pub struct Exits<B: PacketBuf> {
+    /// The ports, by [`PortId`].
+    pub ports: Vec<PortShare<B>>,
+    /// Where new buffers come from.
+    pub pool: Box<dyn BufferPool<B>>,
+    /// To the kernel.
+    pub punts: Producer<Punt<B>>,
+    /// To the other workers, by number.
+    pub handoffs: Vec<Option<Producer<Handoff<B>>>>,
+    /// To the handshaker.
+    pub handshake_events: Producer<HandshakeEvent>,
+    /// To control.
+    pub control_events: Producer<ControlEvent>,
+    /// What the worker counts.
+    pub counters: Arc<WorkerCounters>,
+}
+
+impl<B: PacketBuf> Exits<B> {
+    /// Hands everything that waits to the ports. What a port does not take is dropped and counted.
+    pub fn flush(&mut self) {
+        for number in 0..self.ports.len() {
+            self.flush_port(number);
+        }
+    }
+
+    fn flush_port(&mut self, number: usize) {
+        let Some(share) = self.ports.get_mut(number) else { return };
+        if share.pending.is_empty() {
+            return;
+        }
+        match &mut share.access {
+            PortAccess::Queue(queue) => {
+                let sent = queue.transmit(&mut share.pending);
+                self.counters.sent.add(sent as u64);
+                if !share.pending.is_empty() {
+                    self.counters.drop_packets(DropReason::TransmitQueueFull, share.pending.len() as u64);
+                    share.pending.clear();
+                }
+            }
+            PortAccess::Through(worker) => {
+                let (worker, port) = (*worker, PortId(number as u16));
+                for frame in share.pending.drain(..) {
+                    let ring = self.handoffs.get_mut(worker.index()).and_then(Option::as_mut);
+                    match ring.map(|ring| ring.push(Handoff::Transmit(port, frame))) {
+                        Some(Ok(())) => self.counters.handed_off.add(1),
+                        Some(Err(_)) | None => self.counters.drop_packets(DropReason::HandoffQueueFull, 1),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives from the port's queue, if this worker has one. Returns how many packets came.
+    pub fn receive(&mut self, port: PortId, burst: &mut Burst<B>) -> usize {
+        match self.ports.get_mut(port.index()).map(|share| &mut share.access) {
+            Some(PortAccess::Queue(queue)) => queue.receive(burst),
+            Some(PortAccess::Through(_)) | None => 0,
+        }
+    }
+}
+
+impl<B: PacketBuf> Outputs<B> for Exits<B> {
+    fn send(&mut self, port: PortId, frame: B) -> Result<(), B> {
+        let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
+        if share.pending.is_full() {
+            self.flush_port(port.index());
+        }
+        match self.ports.get_mut(port.index()) {
+            Some(share) => share.pending.try_push(frame).map_err(|full| full.element()),
+            None => Err(frame),
+        }
+    }
+
+    fn punt(&mut self, to: Twin, buffer: B) -> Result<(), B> {
+        self.punts.push(Punt { to, buffer }).map_err(|punt| punt.buffer)
+    }
+
+    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: B) -> Result<(), B> {
+        let Some(ring) = self.handoffs.get_mut(to.index()).and_then(Option::as_mut) else { return Err(frame) };
+        ring.push(Handoff::Received(port, frame)).map_err(|handoff| match handoff {
+            Handoff::Received(_, frame) | Handoff::Transmit(_, frame) => frame,
+        })
+    }
+
+    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), HandshakeEvent> {
+        self.handshake_events.push(event)
+    }
+
+    fn tell_control(&mut self, event: ControlEvent) -> Result<(), ControlEvent> {
+        self.control_events.push(event)
+    }
+
+    fn allocate(&mut self) -> Option<B> {
+        self.pool.allocate()
+    }
+}

@@ -1,0 +1,147 @@
+//! The rings between a worker and everyone else, made in one place so that both ends match.
+//!
+//! ```text
+//!            commands                                   punts
+//! handshaker ========> worker 0 <=== hand-offs ===> worker 1 ======> host thread ==> TAP and TUN twins
+//!            <--------           (one ring each way)       <======
+//!             events     |                                 injects
+//!                        +--------> control
+//! ```
+
+use jetway_pipelines::ids::{PortId, WorkerId};
+use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent};
+use jetway_pipelines::tables::Twin;
+use jetway_sync::command::{self, CommandReceiver, CommandSender};
+use jetway_sync::spsc::{self, Consumer, Producer};
+
+/// Commands that wait for one worker in its ring; more wait on the handshaker's side.
+pub const COMMANDS: usize = 1024;
+/// Events of one worker that wait for the handshaker. When it is full, handshake messages are dropped and counted,
+/// and a wish for a handshake is made again by the peer's next packet.
+pub const HANDSHAKE_EVENTS: usize = 512;
+/// Events of one worker that wait for control. When it is full, the packet that waits asks again when it is joined
+/// by another.
+pub const CONTROL_EVENTS: usize = 256;
+/// Packets from one worker that wait for the host thread. When it is full, they are dropped and counted.
+pub const PUNTS: usize = 1024;
+/// Packets from the kernel that wait for one worker. When it is full, the host thread drops and counts them.
+pub const INJECTS: usize = 1024;
+/// Packets from one worker that wait for another. When it is full, they are dropped and counted.
+pub const HANDOFFS: usize = 1024;
+
+/// A packet for the kernel.
+#[derive(Debug)]
+pub struct Punt<B> {
+    /// The twin to write it to.
+    pub to: Twin,
+    /// A frame for a port's twin, a bare IP packet for a tunnel's.
+    pub buffer: B,
+}
+
+/// A packet from the kernel.
+#[derive(Debug)]
+pub struct Inject<B> {
+    /// The twin it was read from.
+    pub from: Twin,
+    /// A frame from a port's twin, a bare IP packet from a tunnel's.
+    pub buffer: B,
+}
+
+/// A packet that another worker has to deal with.
+#[derive(Debug)]
+pub enum Handoff<B> {
+    /// A frame that came in by the port: its session lives there.
+    Received(PortId, B),
+    /// A finished frame: only that worker has a queue of the port.
+    Transmit(PortId, B),
+}
+
+/// A worker's ends of its rings.
+#[derive(Debug)]
+pub struct WorkerLinks<B: Send> {
+    /// From the handshaker.
+    pub commands: CommandReceiver<Command>,
+    /// To the handshaker.
+    pub handshake_events: Producer<HandshakeEvent>,
+    /// To control.
+    pub control_events: Producer<ControlEvent>,
+    /// To the host thread.
+    pub punts: Producer<Punt<B>>,
+    /// From the host thread.
+    pub injects: Consumer<Inject<B>>,
+    /// To each worker, by its number; `None` at this worker's own.
+    pub handoffs_out: Vec<Option<Producer<Handoff<B>>>>,
+    /// From each other worker.
+    pub handoffs_in: Vec<Consumer<Handoff<B>>>,
+}
+
+/// The other ends, by worker.
+#[derive(Debug)]
+pub struct OtherEnds<B: Send> {
+    /// The handshaker's.
+    pub handshaker: Vec<HandshakerLink>,
+    /// Control's.
+    pub control: Vec<Consumer<ControlEvent>>,
+    /// The host thread's.
+    pub host: Vec<HostLink<B>>,
+}
+
+/// The handshaker's ends of one worker's rings.
+#[derive(Debug)]
+pub struct HandshakerLink {
+    /// To the worker.
+    pub commands: CommandSender<Command>,
+    /// From the worker.
+    pub events: Consumer<HandshakeEvent>,
+}
+
+/// The host thread's ends of one worker's rings.
+#[derive(Debug)]
+pub struct HostLink<B: Send> {
+    /// From the worker, for the kernel.
+    pub punts: Consumer<Punt<B>>,
+    /// From the kernel, for the worker.
+    pub injects: Producer<Inject<B>>,
+}
+
+/// All rings for `workers` workers.
+pub fn connect<B: Send>(workers: u16) -> (Vec<WorkerLinks<B>>, OtherEnds<B>) {
+    let mut links = Vec::new();
+    let mut others = OtherEnds { handshaker: Vec::new(), control: Vec::new(), host: Vec::new() };
+    for _ in 0..workers {
+        let (command_sender, commands) = command::channel(COMMANDS);
+        let (handshake_events, events) = spsc::channel(HANDSHAKE_EVENTS);
+        let (control_events, control) = spsc::channel(CONTROL_EVENTS);
+        let (punts, host_punts) = spsc::channel(PUNTS);
+        let (host_injects, injects) = spsc::channel(INJECTS);
+        others.handshaker.push(HandshakerLink { commands: command_sender, events });
+        others.control.push(control);
+        others.host.push(HostLink { punts: host_punts, injects: host_injects });
+        links.push(WorkerLinks {
+            commands,
+            handshake_events,
+            control_events,
+            punts,
+            injects,
+            handoffs_out: Vec::new(),
+            handoffs_in: Vec::new(),
+        });
+    }
+    for from in 0..links.len() {
+        for to in 0..links.len() {
+            if from == to {
+                links[from].handoffs_out.push(None);
+                continue;
+            }
+            let (producer, consumer) = spsc::channel(HANDOFFS);
+            links[from].handoffs_out.push(Some(producer));
+            links[to].handoffs_in.push(consumer);
+        }
+    }
+    (links, others)
+}
+
+/// The worker that has a queue of a port on behalf of `worker`, when the port runs fewer queues than there are workers.
+pub fn transmit_owner(worker: WorkerId, queues: u16) -> WorkerId {
+    WorkerId(worker.0 % queues.max(1))
+}

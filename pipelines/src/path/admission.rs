@@ -1,0 +1,83 @@
+//! Which handshake messages a worker lets through to the handshaker.
+
+use std::fmt;
+
+use super::event::{Answer, HandshakeEvent, HandshakeMessage};
+use super::outputs::Outputs;
+use super::pipeline::Scene;
+use crate::drop_reason::DropReason;
+use crate::ids::TunnelId;
+use crate::time::Instant;
+use crate::wireguard::Endpoint;
+use crate::wireguard::cookie::CookieChecker;
+use crate::wireguard::load::{AddressProof, Decision, HandshakeLimiter, KnownEndpoints, Limits};
+use crate::wireguard::message::MessageType;
+
+/// Endpoints that a worker remembers as those of live peers: 8 bytes each.
+const KNOWN_ENDPOINTS: usize = 1 << 16;
+/// Bytes of the MAC at the end of a handshake message, all zero when its sender has no cookie.
+const MAC2_SIZE: usize = 16;
+
+/// A worker's gate for handshake messages. Of fixed size, whatever comes.
+pub struct Admission {
+    limiter: HandshakeLimiter,
+    known: KnownEndpoints,
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").finish_non_exhaustive()
+    }
+}
+
+impl Admission {
+    /// The gate of one of `workers` workers; `key` is random, so that nobody can make sources collide.
+    pub fn new(workers: u16, key: [u64; 4]) -> Self {
+        let limiter = HandshakeLimiter::new(Limits::of_worker(workers), key);
+        Self { limiter, known: KnownEndpoints::new(KNOWN_ENDPOINTS, key) }
+    }
+
+    /// Notes where an authentic data message came from: what comes from there is not a stranger's.
+    pub fn remember(&mut self, from: Endpoint, now: Instant) {
+        self.known.note(now, from.remote);
+    }
+
+    /// Hands the message to the handshaker if its MACs and its source's share allow it. Returns how it is counted.
+    pub fn admit<B, O: Outputs<B>>(
+        &mut self,
+        kind: MessageType,
+        message: &[u8],
+        tunnel: TunnelId,
+        from: Endpoint,
+        scene: &Scene<'_>,
+        out: &mut O,
+    ) -> DropReason {
+        let Some(entry) = scene.tables.tunnel(tunnel) else { return DropReason::WireguardNoSession };
+        let proof = match kind {
+            MessageType::Initiation | MessageType::Response if !entry.checker.has_valid_mac1(message) => {
+                return DropReason::WireguardBadMac1;
+            }
+            MessageType::Initiation | MessageType::Response => proof(&entry.checker, message, from),
+            MessageType::CookieReply | MessageType::Data => AddressProof::None,
+        };
+        let known = self.known.knows(scene.now, from.remote);
+        let answer = match (self.limiter.judge(scene.now, from.remote, proof, known), kind) {
+            (Decision::Pass, _) => Answer::Handshake,
+            (Decision::AskCookie, MessageType::Initiation | MessageType::Response) => Answer::Cookie,
+            (Decision::AskCookie, MessageType::CookieReply | MessageType::Data) | (Decision::Drop, _) => {
+                return DropReason::WireguardRateLimited;
+            }
+        };
+        let Ok(message) = HandshakeMessage::try_from(message) else { return DropReason::WireguardMalformed };
+        match out.tell_handshaker(HandshakeEvent::Message { tunnel, from, message, answer }) {
+            Ok(()) => DropReason::Consumed,
+            Err(_) => DropReason::WireguardQueueFull,
+        }
+    }
+}
+
+/// Checks a cookie only if there is one: most messages carry none.
+fn proof(checker: &CookieChecker, message: &[u8], from: Endpoint) -> AddressProof {
+    let has_cookie = message.last_chunk::<MAC2_SIZE>().is_some_and(|mac2| *mac2 != [0; MAC2_SIZE]);
+    if has_cookie && checker.has_valid_mac2(message, from.remote) { AddressProof::Cookie } else { AddressProof::None }
+}

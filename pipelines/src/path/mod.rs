@@ -1,0 +1,36 @@
+//! The way of a packet through a worker, stage by stage; the file names are the stages.
+//!
+//! ```text
+//! frame -> classify -> open -> route -> seal -> emit -> sweep -> port, kernel or other worker
+//!              |          |       |       |       |
+//!              |          |       |       +-------+--> held until a session or a neighbour is there
+//!              |          |       +--> icmp, fragment: packets made on the way
+//!              |          +--> admission: handshake messages, to the handshaker
+//!              +--> the kernel: what is addressed to the node itself
+//! ```
+//!
+//! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
+
+pub mod classify;
+pub mod emit;
+pub mod event;
+pub mod fragment;
+pub mod held;
+pub mod icmp;
+pub mod open;
+pub mod outer;
+pub mod outputs;
+pub mod packet;
+pub mod pipeline;
+pub mod route;
+pub mod seal;
+pub mod slots;
+pub mod sweep;
+
+mod admission;
+
+pub use admission::Admission;
+pub use event::{Answer, Command, ControlEvent, HandshakeEvent};
+pub use outputs::Outputs;
+pub use packet::{BURST, Packet, Packets, Verdict};
+pub use pipeline::{Pipeline, Scene, Settings};

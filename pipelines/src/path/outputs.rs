@@ -1,0 +1,25 @@
+//! Where the sweep puts packets and events: the engine's queues, or a test's lists.
+
+use super::event::{ControlEvent, HandshakeEvent};
+use crate::ids::{PortId, WorkerId};
+use crate::tables::Twin;
+
+/// The ways out of a worker. Each gives back what it could not take, and that is counted, never lost in silence.
+pub trait Outputs<B> {
+    /// Queues a frame for a port.
+    fn send(&mut self, port: PortId, frame: B) -> Result<(), B>;
+    /// Gives a packet to the kernel.
+    fn punt(&mut self, to: Twin, packet: B) -> Result<(), B>;
+    /// Gives a frame that came in by `port` to another worker.
+    fn hand_off(&mut self, to: WorkerId, port: PortId, frame: B) -> Result<(), B>;
+    /// Tells the handshaker.
+    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), HandshakeEvent>;
+    /// Tells control.
+    fn tell_control(&mut self, event: ControlEvent) -> Result<(), ControlEvent>;
+    /// Takes a buffer whose packet ends here; it may be freed later, with others.
+    fn discard(&mut self, buffer: B) {
+        drop(buffer);
+    }
+    /// An empty buffer, if there is one.
+    fn allocate(&mut self) -> Option<B>;
+}

@@ -1,0 +1,281 @@
+//! A worker's packet logic: its state, and the order of the stages.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use jetway_aead::Aead;
+
+use super::admission::Admission;
+use super::event::{Command, HandshakeEvent, HandshakeMessage};
+use super::held::{Held, Patience, WaitFor};
+use super::outputs::Outputs;
+use super::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
+use super::slots::Slots;
+use super::{classify, emit, open, route, seal, sweep};
+use crate::buffer::PacketBuf;
+use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
+use crate::ids::{NodeId, PortId, TunnelId, WorkerId};
+use crate::meter::Meter;
+use crate::packet::Parsed;
+use crate::tables::{Tables, Twin};
+use crate::time::Instant;
+use crate::wireguard::index::IndexLayout;
+use crate::wireguard::{Endpoint, Peer};
+
+/// What the stages look at besides the packets: the tables and the time of this turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'t> {
+    /// The tables.
+    pub tables: &'t Tables,
+    /// The time at the start of the turn.
+    pub now: Instant,
+}
+
+/// What a pipeline is made with.
+#[derive(Debug)]
+pub struct Settings {
+    /// The node's number in its cluster.
+    pub node: NodeId,
+    /// The worker that runs this pipeline.
+    pub worker: WorkerId,
+    /// How receiver indices are made and read.
+    pub index_layout: IndexLayout,
+    /// Does the encryption.
+    pub aead: Aead,
+    /// What the worker counts.
+    pub counters: Arc<WorkerCounters>,
+    /// Packets a second that may go to the kernel, besides neighbour discovery.
+    pub punt_rate: u32,
+    /// Key of the hashes, so that outsiders cannot aim at one bucket.
+    pub hash_key: [u64; 4],
+}
+
+/// The packet logic of one worker, with everything that only this worker touches.
+#[derive(Debug)]
+pub struct Pipeline<B> {
+    pub(super) node: NodeId,
+    pub(super) worker: WorkerId,
+    pub(super) index_layout: IndexLayout,
+    pub(super) aead: Aead,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) slots: Slots,
+    pub(super) held: Held<Waiting<B>>,
+    pub(super) admission: Admission,
+    pub(super) icmp_meter: Meter,
+    pub(super) punt_meter: Meter,
+    pub(super) discovery_meter: Meter,
+    pub(super) ip_id: u16,
+}
+
+/// A packet that waits, with what is known of it.
+#[derive(Debug)]
+pub struct Waiting<B> {
+    pub(super) buffer: B,
+    pub(super) parsed: Parsed,
+    pub(super) origin: Origin,
+}
+
+/// ICMP errors a second that a worker makes at most, as Linux bounds its own (`icmp_msgs_per_sec`).
+const ICMP_RATE: u32 = 1000;
+/// ARP and neighbour discovery packets a second that go to the kernel.
+const DISCOVERY_RATE: u32 = 2000;
+/// Queues of waiting packets that one turn looks at.
+const HELD_LOOKS: usize = 64;
+/// Queues of waiting packets that one turn releases.
+const HELD_RELEASES: usize = 8;
+
+impl<B: PacketBuf> Pipeline<B> {
+    /// A pipeline without sessions.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
+            held: Held::default(),
+            admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
+            icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
+            punt_meter: Meter::new(settings.punt_rate, settings.punt_rate / 10),
+            discovery_meter: Meter::new(DISCOVERY_RATE, DISCOVERY_RATE / 10),
+            ip_id: settings.hash_key[0] as u16,
+            node: settings.node,
+            worker: settings.worker,
+            index_layout: settings.index_layout,
+            aead: settings.aead,
+            counters: settings.counters,
+        }
+    }
+
+    /// What the worker counts.
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    /// Takes the frames that came in by `port` all the way.
+    pub fn frames<O: Outputs<B>>(
+        &mut self,
+        port: PortId,
+        frames: &mut ArrayVec<B, BURST>,
+        scene: &Scene<'_>,
+        out: &mut O,
+    ) {
+        let mut packets: Packets<'_, B> =
+            frames.drain(..).map(|frame| classify::classify(frame, port, scene.tables)).collect();
+        self.run(&mut packets, scene, out);
+    }
+
+    /// Takes what the kernel sends through a twin all the way.
+    pub fn from_kernel<O: Outputs<B>>(&mut self, twin: Twin, buffer: B, scene: &Scene<'_>, out: &mut O) {
+        self.counters.created.add(1);
+        let mut packet =
+            Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Route };
+        match twin {
+            Twin::Port(port) => packet.verdict = Verdict::Send(port),
+            Twin::Tunnel(tunnel) => match Parsed::from_ip(packet.buffer.data()) {
+                Ok(parsed) => {
+                    packet.parsed = parsed;
+                    route::from_twin(&mut packet, tunnel, scene.tables);
+                }
+                Err(_) => packet.verdict = Verdict::Drop(DropReason::InnerMalformed),
+            },
+        }
+        self.run_one(packet, scene, out);
+    }
+
+    /// Sends a finished frame on behalf of a worker that has no queue of the port.
+    pub fn transmit<O: Outputs<B>>(&mut self, port: PortId, frame: B, out: &mut O) {
+        if let Err(frame) = out.send(port, frame) {
+            self.counters.drop_packets(DropReason::TransmitQueueFull, 1);
+            out.discard(frame);
+        }
+    }
+
+    /// Does what the handshaker asks.
+    pub fn command<O: Outputs<B>>(&mut self, command: Command, scene: &Scene<'_>, out: &mut O) {
+        let answer = match command {
+            Command::AddPage(number, page) => self.slots.add_page(number, page).map(HandshakeEvent::SparePage),
+            Command::InstallReceiver(slot, receiver) => {
+                self.slots.install(slot, receiver).map(|old| HandshakeEvent::Replaced(old))
+            }
+            Command::RemoveReceiver(slot) => Some(HandshakeEvent::Removed(slot, self.slots.remove(slot))),
+            Command::SendKeepalive(peer) => {
+                self.send_keepalive(&peer, scene, out);
+                None
+            }
+            Command::SendMessage { tunnel, to, message } => {
+                self.send_message(tunnel, to, &message, scene, out);
+                None
+            }
+        };
+        if let Some(event) = answer
+            && out.tell_handshaker(event).is_err()
+        {
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Releases packets whose session or neighbour has come, and drops those that waited too long.
+    pub fn release_held<O: Outputs<B>>(&mut self, scene: &Scene<'_>, out: &mut O) {
+        if self.held.is_empty() {
+            return;
+        }
+        for _ in 0..HELD_RELEASES {
+            let found = self.held.look(scene.now, HELD_LOOKS, |waits_for| patience(waits_for, scene));
+            let Some((queue, outcome)) = found else { break };
+            let Some(waits_for) = self.held.waits_for(&queue).cloned() else { break };
+            let mut packets: Packets<'_, B> = ArrayVec::new();
+            while !packets.is_full() {
+                let Some(Waiting { buffer, parsed, origin }) = self.held.take(&queue) else { break };
+                let verdict = match (outcome, &waits_for) {
+                    (Patience::Ready | Patience::Wait, WaitFor::Session(peer)) => Verdict::Seal(peer),
+                    (Patience::Ready | Patience::Wait, WaitFor::Neighbour(port, address)) => {
+                        Verdict::Emit { port: *port, next_hop: *address }
+                    }
+                    (Patience::GiveUp, WaitFor::Session(_)) => Verdict::Drop(DropReason::NoSendSession),
+                    (Patience::GiveUp, WaitFor::Neighbour(..)) => Verdict::Drop(DropReason::NoNeighbour),
+                };
+                packets.push(Packet { buffer, parsed, origin, verdict });
+            }
+            self.run(&mut packets, scene, out);
+        }
+        self.counters.held.set(self.held.len() as u64);
+    }
+
+    /// An empty message, which keeps the peer's session and any middlebox on the way alive.
+    fn send_keepalive<O: Outputs<B>>(&mut self, peer: &Arc<Peer>, scene: &Scene<'_>, out: &mut O) {
+        let Some(buffer) = self.allocate(out) else { return };
+        let packet =
+            Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Seal(peer) };
+        self.run_one(packet, scene, out);
+    }
+
+    fn send_message<O: Outputs<B>>(
+        &mut self,
+        tunnel: TunnelId,
+        to: Endpoint,
+        message: &HandshakeMessage,
+        scene: &Scene<'_>,
+        out: &mut O,
+    ) {
+        let Some(mut buffer) = self.allocate(out) else { return };
+        let verdict = match seal::wrap_message(&mut buffer, tunnel, to, message, &mut self.ip_id, scene.tables) {
+            Ok(verdict) => verdict,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        let packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict };
+        self.run_one(packet, scene, out);
+    }
+
+    fn allocate<O: Outputs<B>>(&mut self, out: &mut O) -> Option<B> {
+        let buffer = out.allocate();
+        match buffer {
+            Some(_) => self.counters.created.add(1),
+            None => self.counters.pool_empty.add(1),
+        }
+        buffer
+    }
+
+    fn run_one<'t, O: Outputs<B>>(&mut self, packet: Packet<'t, B>, scene: &Scene<'t>, out: &mut O) {
+        let mut packets: Packets<'t, B> = ArrayVec::new();
+        packets.push(packet);
+        self.run(&mut packets, scene, out);
+    }
+
+    /// The stages in their order; then once more for what was made on the way. What is made on the way makes
+    /// nothing itself, since nobody is told about an error message's own fate.
+    fn run<'t, O: Outputs<B>>(&mut self, packets: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
+        let mut made: Packets<'t, B> = ArrayVec::new();
+        open::open(packets, self, scene, out);
+        self.forward(packets, &mut made, scene, out);
+        if !made.is_empty() {
+            let mut nothing: Packets<'t, B> = ArrayVec::new();
+            self.forward(&mut made, &mut nothing, scene, out);
+            sweep::sweep(&mut nothing, self, scene, out);
+        }
+    }
+
+    fn forward<'t, O: Outputs<B>>(
+        &mut self,
+        packets: &mut Packets<'t, B>,
+        made: &mut Packets<'t, B>,
+        scene: &Scene<'t>,
+        out: &mut O,
+    ) {
+        route::route(packets, made, self, scene, out);
+        seal::seal(packets, made, self, scene, out);
+        emit::emit(packets, scene.tables);
+        sweep::sweep(packets, self, scene, out);
+    }
+}
+
+/// Whether what packets wait for is there.
+fn patience(waits_for: &WaitFor, scene: &Scene<'_>) -> Patience {
+    let there = match waits_for {
+        WaitFor::Session(peer) => {
+            if peer.is_removed() {
+                return Patience::GiveUp;
+            }
+            peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(scene.now))
+        }
+        WaitFor::Neighbour(port, address) => scene.tables.neighbours.contains_key(&(*port, *address)),
+    };
+    if there { Patience::Ready } else { Patience::Wait }
+}

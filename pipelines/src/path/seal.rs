@@ -1,0 +1,251 @@
+//! The stage that encrypts: every packet of a burst that goes to a peer, in one call of the AEAD.
+
+use std::sync::Arc;
+
+use arc_swap::Guard;
+use arrayvec::ArrayVec;
+use jetway_aead::SealJob;
+
+use super::event::HandshakeEvent;
+use super::outer::Outer;
+use super::outputs::Outputs;
+use super::packet::{BURST, Packet, Packets, Verdict};
+use super::pipeline::{Pipeline, Scene};
+use super::route::{Refusal, refuse};
+use crate::buffer::{NoRoom, PacketBuf};
+use crate::drop_reason::DropReason;
+use crate::ids::TunnelId;
+use crate::tables::{Tables, TunnelEntry};
+use crate::wireguard::constants::{DATA_HEADER_SIZE, PADDING, TAG_SIZE};
+use crate::packet::ecn;
+use crate::packet::icmp_error::Cause;
+use crate::wireguard::message::Data;
+use crate::wireguard::peer::Content;
+use crate::wireguard::{Endpoint, Peer, Session};
+
+/// Packets in a row to one peer: looked up, counted and noted once.
+struct Run<'t> {
+    peer: &'t Arc<Peer>,
+    packets: u64,
+    ready: Option<Ready<'t>>,
+    bytes: u64,
+    content: Content,
+}
+
+/// What a run needs to be encrypted and sent.
+struct Ready<'t> {
+    session: Guard<Option<Arc<Session>>>,
+    next_counter: u64,
+    outer: Outer,
+    tunnel: &'t TunnelEntry,
+}
+
+impl Ready<'_> {
+    fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+}
+
+/// Why a run cannot be encrypted now.
+enum NotReady {
+    Wait,
+    Drop(DropReason),
+}
+
+/// Encrypts the packets that [`Verdict::Seal`] names and puts the outer IP and UDP headers before them.
+pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
+    packets: &mut Packets<'t, B>,
+    made: &mut Packets<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) {
+    let mut runs = find_runs(packets);
+    if runs.is_empty() {
+        return;
+    }
+    for run in &mut runs {
+        let outcome = prepare_run(run, pipeline, scene, out);
+        let refusal = match outcome {
+            Ok(ready) => {
+                run.ready = Some(ready);
+                continue;
+            }
+            Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
+            Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
+        };
+        for packet in packets.iter_mut().filter(|packet| goes_to(packet, run.peer)) {
+            packet.verdict = refusal.clone();
+        }
+    }
+    prepare_packets(packets, &mut runs, made, pipeline, scene, out);
+    encrypt(packets, &runs, pipeline);
+    wrap(packets, &mut runs, pipeline);
+    for run in runs.iter().filter(|run| run.bytes > 0) {
+        run.peer.activity.sent(scene.now, run.content);
+        run.peer.traffic.sent(run.bytes);
+    }
+}
+
+fn goes_to<B>(packet: &Packet<'_, B>, peer: &Arc<Peer>) -> bool {
+    matches!(packet.verdict, Verdict::Seal(to) if Arc::ptr_eq(to, peer))
+}
+
+/// One run for each peer of the burst.
+fn find_runs<'t, B>(packets: &Packets<'t, B>) -> ArrayVec<Run<'t>, BURST> {
+    let mut runs: ArrayVec<Run<'t>, BURST> = ArrayVec::new();
+    for packet in packets {
+        let Verdict::Seal(peer) = packet.verdict else { continue };
+        match find(&mut runs, peer) {
+            Some(run) => run.packets += 1,
+            None => runs.push(Run { peer, packets: 1, ready: None, bytes: 0, content: Content::Empty }),
+        }
+    }
+    runs
+}
+
+/// The peer's run: mostly the last one; the list is at most a burst long.
+fn find<'r, 't>(runs: &'r mut [Run<'t>], peer: &Arc<Peer>) -> Option<&'r mut Run<'t>> {
+    runs.iter_mut().rev().find(|run| Arc::ptr_eq(run.peer, peer))
+}
+
+/// Finds the session, reserves the nonces and works out the outer headers for a run.
+fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
+    run: &Run<'t>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) -> Result<Ready<'t>, NotReady> {
+    let peer = run.peer;
+    if peer.is_removed() {
+        return Err(NotReady::Drop(DropReason::PeerRemoved));
+    }
+    let endpoint = peer.endpoint.load().ok_or(NotReady::Drop(DropReason::NoEndpoint))?;
+    let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
+    let session = peer.sending_session();
+    let usable = session.as_ref().filter(|session| !session.is_expired(scene.now));
+    let Some(current) = usable else {
+        want_handshake(peer, pipeline, out);
+        return Err(NotReady::Wait);
+    };
+    if current.wants_rekey(scene.now) {
+        want_handshake(peer, pipeline, out);
+    }
+    let outer = Outer::resolve(endpoint, tunnel.listen_port, scene.tables).map_err(NotReady::Drop)?;
+    let Some(next_counter) = current.counter.reserve(run.packets) else {
+        want_handshake(peer, pipeline, out);
+        return Err(NotReady::Drop(DropReason::SendSessionExhausted));
+    };
+    Ok(Ready { session, next_counter, outer, tunnel })
+}
+
+fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipeline<B>, out: &mut O) {
+    if peer.want_handshake() && out.tell_handshaker(HandshakeEvent::Wanted(peer.index)).is_err() {
+        // The ring is full: let the peer's next packet ask again.
+        peer.handshake_answered();
+        pipeline.counters.events_lost.add(1);
+    }
+}
+
+/// Pads each packet and puts its data header before it.
+fn prepare_packets<'t, B: PacketBuf, O: Outputs<B>>(
+    packets: &mut Packets<'t, B>,
+    runs: &mut [Run<'t>],
+    made: &mut Packets<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) {
+    for packet in packets.iter_mut() {
+        let Verdict::Seal(peer) = packet.verdict else { continue };
+        let Some(run) = find(runs, peer) else { continue };
+        let Some(ready) = run.ready.as_mut() else { continue };
+        let length = packet.buffer.data().len();
+        let room = ready.outer.room_for_inner();
+        if length > usize::from(room) {
+            let refusal = Refusal { reason: DropReason::TooBig, error: Some(Cause::TooBig { mtu: u32::from(room) }) };
+            packet.verdict = refuse(packet, refusal, made, pipeline, scene, out);
+            continue;
+        }
+        let counter = ready.next_counter;
+        ready.next_counter += 1;
+        let Some(session) = ready.session() else { continue };
+        let header = Data::header(session.remote_index, counter);
+        let limit = usize::from(ready.tunnel.mtu.min(room)).max(length);
+        if frame_message(&mut packet.buffer, header, limit).is_err() {
+            packet.verdict = Verdict::Drop(DropReason::BufferNoRoom);
+            continue;
+        }
+        run.bytes += packet.buffer.data().len() as u64;
+        if length > 0 {
+            run.content = Content::Data;
+        }
+    }
+}
+
+/// `packet` becomes header, packet, zero padding and room for the tag. Padding does not go past `limit`
+/// (paper, section 5.4.6).
+fn frame_message<B: PacketBuf>(buffer: &mut B, header: [u8; DATA_HEADER_SIZE], limit: usize) -> Result<(), NoRoom> {
+    let length = buffer.data().len();
+    let padded = length.next_multiple_of(PADDING).min(limit);
+    buffer.grow_back(padded - length + TAG_SIZE)?;
+    if let Some(padding) = buffer.data_mut().get_mut(length..padded) {
+        padding.fill(0);
+    }
+    buffer.grow_front(DATA_HEADER_SIZE)?;
+    if let Some(place) = buffer.data_mut().first_chunk_mut() {
+        *place = header;
+    }
+    Ok(())
+}
+
+fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], pipeline: &Pipeline<B>) {
+    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
+    for packet in packets.iter_mut() {
+        let Verdict::Seal(peer) = packet.verdict else { continue };
+        let run = runs.iter().rev().find(|run| Arc::ptr_eq(run.peer, peer));
+        let Some(session) = run.and_then(|run| run.ready.as_ref()).and_then(Ready::session) else { continue };
+        let Ok(Data { counter, .. }) = Data::parse(packet.buffer.data()) else { continue };
+        let buffer = packet.buffer.data_mut().get_mut(DATA_HEADER_SIZE..).unwrap_or_default();
+        jobs.push(SealJob { key: &session.key, counter, buffer });
+    }
+    pipeline.aead.seal_burst(&mut jobs);
+    pipeline.counters.sealed.add(jobs.len() as u64);
+}
+
+/// Puts the outer UDP and IP headers before each message.
+fn wrap<'t, B: PacketBuf>(
+    packets: &mut Packets<'t, B>,
+    runs: &mut [Run<'t>],
+    pipeline: &mut Pipeline<B>,
+) {
+    for packet in packets.iter_mut() {
+        let Verdict::Seal(peer) = packet.verdict else { continue };
+        let Some(ready) = find(runs, peer).and_then(|run| run.ready.as_ref()) else { continue };
+        let tos = ecn::encapsulate(packet.parsed.traffic_class, ready.tunnel.dscp);
+        packet.verdict = match ready.outer.wrap(&mut packet.buffer, tos, &mut pipeline.ip_id) {
+            Ok(()) => Verdict::Emit { port: ready.outer.port, next_hop: ready.outer.next_hop },
+            Err(NoRoom(_)) => Verdict::Drop(DropReason::BufferNoRoom),
+        };
+    }
+}
+
+/// Puts a handshake message into an empty buffer with the headers that take it to `to`.
+pub fn wrap_message<'t, B: PacketBuf>(
+    buffer: &mut B,
+    tunnel: TunnelId,
+    to: Endpoint,
+    message: &[u8],
+    ip_id: &mut u16,
+    tables: &Tables,
+) -> Result<Verdict<'t>, DropReason> {
+    let listen_port = tables.tunnel(tunnel).ok_or(DropReason::NoRoute)?.listen_port;
+    let outer = Outer::resolve(to, listen_port, tables)?;
+    buffer.grow_back(message.len()).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
+    buffer.data_mut().copy_from_slice(message);
+    outer.wrap(buffer, HANDSHAKE_TOS, ip_id).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
+    Ok(Verdict::Emit { port: outer.port, next_hop: outer.next_hop })
+}
+
+/// Handshake messages go as DSCP AF41, ECN not capable, as the kernel's do.
+const HANDSHAKE_TOS: u8 = 0x88;

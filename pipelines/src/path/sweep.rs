@@ -1,0 +1,112 @@
+//! The last stage: the one place that acts on verdicts, frees buffers and moves them on.
+
+use super::event::ControlEvent;
+use super::held::WaitFor;
+use super::outputs::Outputs;
+use super::packet::{Packet, Packets, Verdict};
+use super::pipeline::{Pipeline, Scene, Waiting};
+use crate::buffer::PacketBuf;
+use crate::drop_reason::DropReason;
+use crate::ids::{PortId, WorkerId};
+use crate::packet::icmpv6::Icmpv6;
+use crate::packet::{EtherType, Frame, Parsed, Protocol};
+use crate::tables::Twin;
+use std::sync::Arc;
+
+/// Does with every packet what was decided, and leaves `packets` empty.
+pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
+    packets: &mut Packets<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) {
+    for packet in packets.drain(..) {
+        let Packet { buffer, parsed, origin, verdict } = packet;
+        match verdict {
+            Verdict::Send(port) => {
+                if let Err(frame) = out.send(port, buffer) {
+                    discard(frame, DropReason::TransmitQueueFull, pipeline, out);
+                }
+            }
+            Verdict::Punt(twin) => punt(buffer, &parsed, twin, pipeline, scene, out),
+            Verdict::HandOff { to, port } => hand_off(buffer, to, port, pipeline, out),
+            Verdict::HoldForSession(peer) => {
+                let waits_for = WaitFor::Session(Arc::clone(peer));
+                hold(Waiting { buffer, parsed, origin }, waits_for, pipeline, scene, out);
+            }
+            Verdict::HoldForNeighbour(port, address) => {
+                if out.tell_control(ControlEvent::NeighbourWanted(port, address)).is_err() {
+                    pipeline.counters.events_lost.add(1);
+                }
+                hold(Waiting { buffer, parsed, origin }, WaitFor::Neighbour(port, address), pipeline, scene, out);
+            }
+            Verdict::Drop(reason) => discard(buffer, reason, pipeline, out),
+            Verdict::Open { .. } | Verdict::Route | Verdict::Seal(_) | Verdict::Emit { .. } => {
+                discard(buffer, DropReason::Undecided, pipeline, out);
+            }
+        }
+    }
+}
+
+
+fn discard<B: PacketBuf, O: Outputs<B>>(buffer: B, reason: DropReason, pipeline: &Pipeline<B>, out: &mut O) {
+    pipeline.counters.drop_packets(reason, 1);
+    out.discard(buffer);
+}
+
+fn punt<B: PacketBuf, O: Outputs<B>>(
+    buffer: B,
+    parsed: &Parsed,
+    twin: Twin,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'_>,
+    out: &mut O,
+) {
+    let meter = if is_discovery(&buffer, parsed, twin) { &mut pipeline.discovery_meter } else { &mut pipeline.punt_meter };
+    if !meter.allow(scene.now) {
+        return discard(buffer, DropReason::PuntRateLimited, pipeline, out);
+    }
+    match out.punt(twin, buffer) {
+        Ok(()) => pipeline.counters.punted.add(1),
+        Err(buffer) => discard(buffer, DropReason::PuntQueueFull, pipeline, out),
+    }
+}
+
+/// ARP and neighbour discovery have a meter of their own, so that a flood of pings cannot make us unreachable.
+fn is_discovery<B: PacketBuf>(buffer: &B, parsed: &Parsed, twin: Twin) -> bool {
+    match twin {
+        Twin::Tunnel(_) => false,
+        Twin::Port(_) => Frame::parse(buffer.data()).is_ok_and(|frame| {
+            let message = parsed.l4(frame.payload(buffer.data()));
+            frame.ethertype == EtherType::ARP
+                || parsed.protocol == Protocol::ICMPV6
+                    && Icmpv6::parse(message).is_some_and(|header| header.kind.is_neighbour_discovery())
+        }),
+    }
+}
+
+fn hand_off<B: PacketBuf, O: Outputs<B>>(
+    buffer: B,
+    to: WorkerId,
+    port: PortId,
+    pipeline: &Pipeline<B>,
+    out: &mut O,
+) {
+    match out.hand_off(to, port, buffer) {
+        Ok(()) => pipeline.counters.handed_off.add(1),
+        Err(buffer) => discard(buffer, DropReason::HandoffQueueFull, pipeline, out),
+    }
+}
+
+fn hold<B: PacketBuf, O: Outputs<B>>(
+    packet: Waiting<B>,
+    waits_for: WaitFor,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'_>,
+    out: &mut O,
+) {
+    if let Some(victim) = pipeline.held.hold(waits_for, packet, scene.now) {
+        discard(victim.buffer, DropReason::HeldQueueFull, pipeline, out);
+    }
+    pipeline.counters.held.set(pipeline.held.len() as u64);
+}

@@ -1,7 +1,7 @@
 //! Keys that are kept in files of their own.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,11 @@ use crate::source::shown;
 pub trait KeyFiles {
     /// The content of the file that the configuration names as `path`, which may be relative to the configuration file.
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileFault>;
+
+    /// Where that file is, for messages that tell what to do with it.
+    fn locate(&self, path: &Path) -> PathBuf {
+        path.to_path_buf()
+    }
 }
 
 /// Why a key file is not used.
@@ -60,7 +65,11 @@ pub(crate) fn secret(field: &Field<'_>, files: &dyn KeyFiles, maker: &str) -> Op
         );
         return None;
     }
-    let content = files.read(Path::new(path)).map_err(|fault| report(field, path, fault, maker)).ok()?;
+    let content = files.read(Path::new(path)).map_err(|fault| {
+        let place = files.locate(Path::new(path)).display().to_string();
+        report(field, &place, fault, maker);
+    });
+    let content = content.ok()?;
     let secret = decode(&content);
     if secret.is_none() {
         field.error(

@@ -44,7 +44,7 @@ struct KeyFolder(PathBuf);
 impl KeyFiles for KeyFolder {
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileFault> {
         const GROUP_AND_OTHERS: u32 = 0o077;
-        let path = self.0.join(path);
+        let path = self.locate(path);
         // Looked at before it is opened, because opening a FIFO waits; and again after, because it may have been replaced.
         check_regular(&fs::metadata(&path).map_err(fault)?)?;
         let file = File::open(&path).map_err(fault)?;
@@ -57,6 +57,10 @@ impl KeyFiles for KeyFolder {
         let mut content = Zeroizing::new(Vec::with_capacity(KeyFileFault::MAX_BYTES as usize + 1));
         file.take(KeyFileFault::MAX_BYTES + 1).read_to_end(&mut content).map_err(fault)?;
         if content.len() as u64 > KeyFileFault::MAX_BYTES { Err(KeyFileFault::TooLarge) } else { Ok(content) }
+    }
+
+    fn locate(&self, path: &Path) -> PathBuf {
+        self.0.join(path)
     }
 }
 

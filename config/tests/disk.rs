@@ -84,7 +84,8 @@ fn a_key_file_that_group_or_others_may_use_is_refused_with_the_remedy() {
         write(&folder.path().join("server.key"), key(), mode);
         let problem = key_problem(&path);
         assert!(problem.message.contains(&format!("mode {mode:o}")), "{problem}");
-        assert_eq!(problem.hint, "run `chmod 600 server.key`");
+        let place = folder.path().join("server.key");
+        assert_eq!(problem.hint, format!("run `chmod 600 {}`", place.display()));
     }
 }
 

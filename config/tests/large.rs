@@ -18,8 +18,10 @@ fn configuration(peers: u32) -> String {
         write!(
             text,
             "[[tunnel.peer]]\nname = \"peer-{number}\"\npublic_key = \"{}\"\nallowed_ips = [\"10.{a}.{b}.{c}/32\", \
-             \"fd00::{number:x}/128\"]\nendpoint = \"203.0.113.9:{}\"\npersistent_keepalive = 25\n\n",
+             \"fd00::{:x}:{:x}/128\"]\nendpoint = \"203.0.113.9:{}\"\npersistent_keepalive = 25\n\n",
             STANDARD.encode(key),
+            number >> 16,
+            number & 0xffff,
             1 + number % 65_535,
         )
         .unwrap();

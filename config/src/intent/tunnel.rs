@@ -21,7 +21,7 @@ pub struct Tunnel {
     pub private_key: Secret,
     /// The node's own addresses inside the tunnel, each with the prefix length of its network.
     pub addresses: Vec<IpNet>,
-    /// The largest inner IP packet in bytes.
+    /// The largest inner IP packet in bytes, 576 to 8920, and at least 1280 if the tunnel has IPv6 addresses.
     pub mtu: u16,
     /// Whether the inner packet's DSCP is copied to the outer header, where the path can see it.
     pub copy_dscp: bool,

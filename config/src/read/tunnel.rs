@@ -1,11 +1,13 @@
 //! Reads `[[tunnel]]`.
 
+use ipnet::IpNet;
+
 use crate::cross_check::Ledger;
 use crate::intent::Tunnel;
 use crate::key_file::secret;
 use crate::parse::Surroundings;
 use crate::read::{KEY_IN_FILE, peer};
-use crate::section::Section;
+use crate::section::{Field, Section};
 use crate::source::Finding;
 use crate::value;
 
@@ -29,9 +31,9 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
         ledger.tunnel_addresses.push((address, field.mark.clone()));
         Some(address)
     });
-    let addresses = addresses.collect();
+    let addresses: Vec<IpNet> = addresses.collect();
     let mtu_field = section.field("mtu");
-    let mtu = mtu_field.as_ref().map_or(Some(Tunnel::DEFAULT_MTU), |field| field.number(1280..=8920));
+    let mtu = mtu_field.as_ref().map_or(Some(Tunnel::DEFAULT_MTU), |field| mtu(field, &addresses));
     let mark = mtu_field.map_or_else(|| section.mark(), |field| field.mark);
     ledger.tunnel_mtus.extend(mtu.map(|mtu| (mtu, mark)));
     let copy_dscp = section.field("copy_dscp").and_then(|field| field.truth()).unwrap_or(false);
@@ -58,4 +60,18 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
         copy_dscp,
         peers: peers?,
     })
+}
+
+fn mtu(field: &Field<'_>, addresses: &[IpNet]) -> Option<u16> {
+    const LEAST_FOR_IPV4: u16 = 576;
+    const LEAST_FOR_IPV6: u16 = 1280;
+    let mtu = field.number(LEAST_FOR_IPV4..=9000 - Tunnel::LARGEST_OVERHEAD)?;
+    if mtu >= LEAST_FOR_IPV6 || addresses.iter().all(|address| matches!(address, IpNet::V4(_))) {
+        return Some(mtu);
+    }
+    field.error(
+        format!("IPv6 does not work over a tunnel whose `mtu` is {mtu}"),
+        format!("write at least {LEAST_FOR_IPV6}, or remove the IPv6 addresses of the tunnel"),
+    );
+    None
 }

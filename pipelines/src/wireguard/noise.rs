@@ -81,7 +81,7 @@ impl Initiator {
         symmetric.mix_ephemeral(ephemeral.public());
         let key = symmetric.mix_key(&*ephemeral.agree(remote)?);
         let encrypted_static = symmetric.seal(&key, local.public())?;
-        let key = symmetric.mix_key(&**static_static);
+        let key = symmetric.mix_key(static_static);
         let encrypted_timestamp = symmetric.seal(&key, timestamp.as_bytes())?;
         let body = Initiation::body(sender, ephemeral.public(), &encrypted_static, &encrypted_timestamp);
         Ok((Self { symmetric, ephemeral }, body))
@@ -133,7 +133,7 @@ impl Opened {
 
     /// Proves the sender by the secret that the two static keys share.
     pub fn authenticate(mut self, static_static: &Secret) -> Result<Authentic, NoiseError> {
-        let key = self.symmetric.mix_key(&**static_static);
+        let key = self.symmetric.mix_key(static_static);
         let timestamp = Tai64n::from_bytes(self.symmetric.open(&key, &self.encrypted_timestamp)?);
         let Self { symmetric, ephemeral, remote, sender, .. } = self;
         Ok(Authentic { symmetric, ephemeral, remote, sender, timestamp })

@@ -11,7 +11,7 @@ mod sessions;
 mod slots;
 mod timers;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jetway_aead::Aead;
@@ -37,7 +37,8 @@ use crate::time::Instant;
 pub struct Settings {
     /// How receiver indices are made; workers have the same layout.
     pub layout: IndexLayout,
-    /// How many receive slots each worker has; the layout's number if that is less.
+    /// How many receive slots each worker has; the layout's number if that is less. A peer may take four at once: three
+    /// sessions and a handshake, and a fifth for as long as a worker takes to empty one.
     pub slots_per_worker: u32,
     /// Makes the keys of sessions.
     pub aead: Aead,
@@ -111,7 +112,7 @@ pub enum AddPeerError {
 /// The handshakes, sessions and timers of all peers of all tunnels.
 pub struct Handshaker {
     peers: Vec<Option<Box<PeerState>>>,
-    by_key: HashMap<(TunnelId, [u8; 32]), PeerIndex, ahash::RandomState>,
+    by_key: BTreeMap<(TunnelId, [u8; 32]), PeerIndex>,
     timers: BTreeSet<(Instant, PeerIndex)>,
     cookie_rotation: Option<Instant>,
     retired_cookies: Option<Arc<Pair>>,
@@ -162,7 +163,7 @@ impl Handshaker {
         let Settings { layout, slots_per_worker, aead, randomness, cookie_secrets } = settings;
         Self {
             peers: Vec::new(),
-            by_key: HashMap::default(),
+            by_key: BTreeMap::new(),
             timers: BTreeSet::new(),
             cookie_rotation: None,
             retired_cookies: None,

@@ -106,8 +106,9 @@ impl Handshaker {
 
     /// Removes a tunnel with all its peers.
     pub fn remove_tunnel(&mut self, tunnel: TunnelId, now: Instant) {
-        let of_tunnel = |peer: &Box<PeerState>| (peer.peer.tunnel == tunnel).then_some(peer.peer.index);
-        let peers: Vec<_> = self.peers.iter().flatten().filter_map(of_tunnel).collect();
+        let first = (tunnel, [0; 32]);
+        let peers: Vec<_> =
+            self.by_key.range(first..).take_while(|((of, _), _)| *of == tunnel).map(|(_, i)| *i).collect();
         for peer in peers {
             self.remove_peer(peer, now);
         }

@@ -18,7 +18,7 @@ struct Chaos {
 
 impl Chaos {
     fn new(seed: u64) -> Self {
-        Self { world: World::new(seed, (seed % 2 == 0).then_some([8; 32])), sent: 0 }
+        Self { world: World::new(seed, seed.is_multiple_of(2).then_some([8; 32])), sent: 0 }
     }
 
     fn send(&mut self, node: usize) {
@@ -93,8 +93,8 @@ impl Chaos {
         self.send(0);
         self.send(1);
         self.world.run(SECOND);
-        for node in 0..2 {
-            assert!(self.world.nodes[node].received.len() > counts[node], "node {node} does not receive again");
+        for (node, before) in self.world.nodes.iter().zip(counts) {
+            assert!(node.received.len() > before, "{} does not receive again", node.address);
         }
     }
 

@@ -14,14 +14,14 @@ use crate::wireguard::{Endpoint, Peer, cookie::CookieJar};
 
 #[test]
 #[ignore = "a measurement, to be run by hand in a release build"]
-fn speed_of_responding_to_a_thousand_peers() {
-    const PEERS: u32 = 1000;
+fn speed_of_responding_to_peers() {
+    const PEERS: u32 = 500;
     let mut world = World::new(1, None);
     let (public, mut now) = (world.nodes[1].public, world.now);
     let identities: Vec<_> = (1..=PEERS)
         .map(|number| {
             let mut private = [0x77; 32];
-            private[..4].copy_from_slice(&number.to_le_bytes());
+            private[4..8].copy_from_slice(&number.to_le_bytes());
             let keys = KeyPair::new(&private).unwrap();
             let shared = keys.agree(&public).unwrap();
             let peer = Arc::new(Peer::new(PeerIndex(number), TUNNEL, *keys.public()));
@@ -29,6 +29,16 @@ fn speed_of_responding_to_a_thousand_peers() {
             (keys, shared)
         })
         .collect();
+    let mut agreements: Vec<_> = identities
+        .iter()
+        .map(|(keys, _)| {
+            let begin = Clock::now();
+            keys.agree(&public).unwrap();
+            begin.elapsed()
+        })
+        .collect();
+    agreements.sort();
+    println!("{:?} for one X25519, of which a handshake needs three and a half", agreements[agreements.len() / 2]);
     let from = Endpoint::configured("192.0.2.1:1".parse().unwrap());
     for round in 0..5u64 {
         now += 5 * SECOND;
@@ -42,29 +52,25 @@ fn speed_of_responding_to_a_thousand_peers() {
             })
             .collect();
         let handshaker = &mut world.nodes[1].handshaker;
-        let (mut answered, mut removed) = (0, Vec::new());
-        let begin = Clock::now();
+        let (mut times, mut removed) = (Vec::new(), Vec::new());
         for (number, message) in messages.iter().enumerate() {
+            let begin = Clock::now();
             let worker = WorkerId((number % usize::from(WORKERS)) as u16);
             let result = handshaker.handle_message(now, wall, TUNNEL, from, worker, message, CookieRequest::None);
             while let Some(output) = handshaker.poll_output() {
-                match output {
-                    Output::Send { .. } => answered += 1,
-                    Output::RemoveReceiver { worker, slot } => removed.push((worker, slot)),
-                    _ => {}
+                if let Output::RemoveReceiver { worker, slot } = output {
+                    removed.push((worker, slot));
                 }
             }
             for (worker, slot) in removed.drain(..) {
                 handshaker.receiver_removed(worker, slot);
             }
-            // The world's workers have room for 600 sessions.
-            assert!(result.is_ok() || number >= 600);
+            times.push(begin.elapsed());
+            assert_eq!(result, Ok(()));
         }
-        let took = begin.elapsed();
-        println!(
-            "round {round}: {answered} handshakes answered, {:.0} a second",
-            f64::from(answered) / took.as_secs_f64()
-        );
+        times.sort();
+        let median = times[times.len() / 2];
+        println!("round {round}: {median:?} for a handshake, {:.0} a second", 1.0 / median.as_secs_f64());
     }
 }
 

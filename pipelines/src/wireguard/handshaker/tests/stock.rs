@@ -65,12 +65,12 @@ impl Stock {
             }
             for datagram in datagrams {
                 seen.push(classify(&datagram.payload).unwrap());
-                self.to_stock(&datagram.payload, &mut seen);
+                self.give_stock(&datagram.payload, &mut seen);
             }
         }
     }
 
-    fn to_stock(&mut self, payload: &[u8], seen: &mut Vec<MessageType>) {
+    fn give_stock(&mut self, payload: &[u8], seen: &mut Vec<MessageType>) {
         let from: IpAddr = self.world.nodes[0].address.ip();
         let mut buffer = [0; 2048];
         let mut input = payload;
@@ -79,7 +79,7 @@ impl Stock {
                 TunnResult::WriteToNetwork(answer) => {
                     let answer = answer.to_vec();
                     seen.push(classify(&answer).unwrap());
-                    self.from_stock(answer);
+                    self.take_from_stock(answer);
                     input = &[];
                 }
                 TunnResult::WriteToTunnelV4(packet, _) => return self.received.push(packet.to_vec()),
@@ -90,7 +90,7 @@ impl Stock {
         }
     }
 
-    fn from_stock(&mut self, payload: Vec<u8>) {
+    fn take_from_stock(&mut self, payload: Vec<u8>) {
         let (from, to) = (self.world.nodes[1].address, self.world.nodes[0].address);
         self.world.receive(0, &Datagram { from, to, payload });
         assert!(self.world.nodes[0].drops.is_empty(), "{:?}", self.world.nodes[0].drops);
@@ -103,7 +103,7 @@ impl Stock {
         match self.tunnel.encapsulate(packet, &mut buffer) {
             TunnResult::WriteToNetwork(message) => {
                 let message = message.to_vec();
-                self.from_stock(message);
+                self.take_from_stock(message);
             }
             _ => panic!("boringtun sent nothing"),
         }
@@ -168,7 +168,7 @@ fn a_stock_peer_gives_us_the_cookie_that_we_ask_for() {
         panic!("no retry");
     };
     let retry = retry.to_vec();
-    stock.from_stock(retry);
+    stock.take_from_stock(retry);
     let seen = stock.exchange();
     assert_eq!(seen[0], MessageType::Response, "{seen:?}");
     assert_eq!(stock.world.nodes[0].received.len(), 1);

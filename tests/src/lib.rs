@@ -1,3 +1,4 @@
-//! End-to-end tests of Jetway: the library that its worlds are built from.
+//! Tests that span crates: the library that end-to-end worlds and fuzz targets are built from.
 
+pub mod fuzz;
 pub mod world;

@@ -1,0 +1,21 @@
+//! The list of fuzz targets.
+
+mod config;
+mod handshake;
+mod icmp_error;
+mod packet;
+mod prefix_table;
+mod wireguard_message;
+
+use super::Target;
+
+/// Every target. A libFuzzer binary of the same name stands in `tests/fuzz/`.
+pub const TARGETS: &[Target] = &[
+    Target { name: "frame", run: packet::frame, further_corpus: &[] },
+    Target { name: "ip_packet", run: packet::ip_packet, further_corpus: &[] },
+    Target { name: "icmp_error", run: icmp_error::icmp_error, further_corpus: &["tests/fuzz/corpus/ip_packet"] },
+    Target { name: "prefix_table", run: prefix_table::prefix_table, further_corpus: &[] },
+    Target { name: "wireguard_message", run: wireguard_message::wireguard_message, further_corpus: &[] },
+    Target { name: "handshake", run: handshake::handshake, further_corpus: &[] },
+    Target { name: "config", run: config::config, further_corpus: &["config/broken", "config/examples"] },
+];

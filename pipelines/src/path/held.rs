@@ -280,7 +280,7 @@ mod tests {
     fn packets_are_given_up_when_patience_ends_and_not_before() {
         let mut held = Held::default();
         assert_eq!(held.hold(neighbour(1), 7, Instant::ZERO), None);
-        let just_before = Instant::ZERO + NEIGHBOUR_PATIENCE - Duration::from_nanos(1);
+        let just_before = Instant::ZERO + (NEIGHBOUR_PATIENCE - Duration::from_nanos(1));
         assert_eq!(drain(&mut held, just_before, Patience::Wait), []);
         let end = Instant::ZERO + NEIGHBOUR_PATIENCE;
         assert_eq!(drain(&mut held, end, Patience::Wait), [(Patience::GiveUp, vec![7])]);

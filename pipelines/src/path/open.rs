@@ -12,8 +12,8 @@ use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
-use crate::packet::ecn::{self, Inconsistent};
 use crate::packet::Parsed;
+use crate::packet::ecn::{self, Inconsistent};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wireguard::constants::{
@@ -142,8 +142,7 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
             continue;
         }
         pipeline.counters.opened.add(1);
-        let content =
-            if wanted.length == DATA_HEADER_SIZE + TAG_SIZE { Content::Empty } else { Content::Data };
+        let content = if wanted.length == DATA_HEADER_SIZE + TAG_SIZE { Content::Empty } else { Content::Data };
         let from = endpoint_of(&packet.parsed);
         match heard.as_mut().filter(|heard| heard.slot == wanted.slot && heard.from == from) {
             Some(heard) => heard.add(wanted.length, content),

@@ -125,8 +125,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Takes what the kernel sends through a twin all the way.
     pub fn from_kernel<O: Outputs<B>>(&mut self, twin: Twin, buffer: B, scene: &Scene<'_>, out: &mut O) {
         self.counters.created.add(1);
-        let mut packet =
-            Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Route };
+        let mut packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Route };
         match twin {
             Twin::Port(port) => packet.verdict = Verdict::Send(port),
             Twin::Tunnel(tunnel) => match Parsed::from_ip(packet.buffer.data()) {
@@ -202,8 +201,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// An empty message, which keeps the peer's session and any middlebox on the way alive.
     fn send_keepalive<O: Outputs<B>>(&mut self, peer: &Arc<Peer>, scene: &Scene<'_>, out: &mut O) {
         let Some(buffer) = self.allocate(out) else { return };
-        let packet =
-            Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Seal(peer) };
+        let packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Seal(peer) };
         self.run_one(packet, scene, out);
     }
 

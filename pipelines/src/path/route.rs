@@ -10,9 +10,9 @@ use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
+use crate::packet::Fragment;
 use crate::packet::icmp_error::Cause;
 use crate::packet::mss::{MssLimit, clamp_mss};
-use crate::packet::Fragment;
 use crate::tables::{Route, Tables, Twin};
 
 /// Why a packet goes no further, and what its sender is told.

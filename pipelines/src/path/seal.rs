@@ -15,10 +15,10 @@ use super::route::{Refusal, refuse};
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::TunnelId;
-use crate::tables::{Tables, TunnelEntry};
-use crate::wireguard::constants::{DATA_HEADER_SIZE, PADDING, TAG_SIZE};
 use crate::packet::ecn;
 use crate::packet::icmp_error::Cause;
+use crate::tables::{Tables, TunnelEntry};
+use crate::wireguard::constants::{DATA_HEADER_SIZE, PADDING, TAG_SIZE};
 use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
 use crate::wireguard::{Endpoint, Peer, Session};
@@ -214,11 +214,7 @@ fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], pipelin
 }
 
 /// Puts the outer UDP and IP headers before each message.
-fn wrap<'t, B: PacketBuf>(
-    packets: &mut Packets<'t, B>,
-    runs: &mut [Run<'t>],
-    pipeline: &mut Pipeline<B>,
-) {
+fn wrap<'t, B: PacketBuf>(packets: &mut Packets<'t, B>, runs: &mut [Run<'t>], pipeline: &mut Pipeline<B>) {
     for packet in packets.iter_mut() {
         let Verdict::Seal(peer) = packet.verdict else { continue };
         let Some(ready) = find(runs, peer).and_then(|run| run.ready.as_ref()) else { continue };

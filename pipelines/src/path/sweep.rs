@@ -48,7 +48,6 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
     }
 }
 
-
 fn discard<B: PacketBuf, O: Outputs<B>>(buffer: B, reason: DropReason, pipeline: &Pipeline<B>, out: &mut O) {
     pipeline.counters.drop_packets(reason, 1);
     out.discard(buffer);
@@ -62,7 +61,8 @@ fn punt<B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'_>,
     out: &mut O,
 ) {
-    let meter = if is_discovery(&buffer, parsed, twin) { &mut pipeline.discovery_meter } else { &mut pipeline.punt_meter };
+    let meter =
+        if is_discovery(&buffer, parsed, twin) { &mut pipeline.discovery_meter } else { &mut pipeline.punt_meter };
     if !meter.allow(scene.now) {
         return discard(buffer, DropReason::PuntRateLimited, pipeline, out);
     }
@@ -85,13 +85,7 @@ fn is_discovery<B: PacketBuf>(buffer: &B, parsed: &Parsed, twin: Twin) -> bool {
     }
 }
 
-fn hand_off<B: PacketBuf, O: Outputs<B>>(
-    buffer: B,
-    to: WorkerId,
-    port: PortId,
-    pipeline: &Pipeline<B>,
-    out: &mut O,
-) {
+fn hand_off<B: PacketBuf, O: Outputs<B>>(buffer: B, to: WorkerId, port: PortId, pipeline: &Pipeline<B>, out: &mut O) {
     match out.hand_off(to, port, buffer) {
         Ok(()) => pipeline.counters.handed_off.add(1),
         Err(buffer) => discard(buffer, DropReason::HandoffQueueFull, pipeline, out),

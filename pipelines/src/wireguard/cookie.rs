@@ -88,8 +88,9 @@ impl CookieChecker {
     }
 
     /// Whether an initiation's or response's sender has shown a cookie that we gave to the address `from`.
+    /// A mac2 of zeros stands for none.
     pub fn has_valid_mac2(&self, message: &[u8], from: SocketAddr) -> bool {
-        let Some(macs) = split_macs(message) else { return false };
+        let Some(macs) = split_macs(message).filter(|macs| *macs.mac2 != [0; MAC_SIZE]) else { return false };
         self.secrets.cookies(from).iter().any(|cookie| equal(&mac(cookie, &[macs.body, macs.mac1]), macs.mac2))
     }
 

@@ -251,6 +251,7 @@ impl Handshaker {
         act: impl FnOnce(&mut PeerState, &mut Resources) -> T,
     ) -> Option<T> {
         let peer = self.peers.get_mut(index.index())?.as_mut()?;
+        peer.notice_confirmation(now, &mut self.resources);
         let result = act(peer, &mut self.resources);
         peer.schedule(now, &mut self.timers);
         Some(result)

@@ -163,10 +163,11 @@ impl Handshaker {
     }
 
     /// Changes a peer's preshared key; it counts from the next handshake on.
-    pub fn set_preshared_key(&mut self, index: PeerIndex, preshared_key: Option<[u8; 32]>) {
+    pub fn set_preshared_key(&mut self, index: PeerIndex, mut preshared_key: Option<[u8; 32]>) {
         if let Some(peer) = self.peers.get_mut(index.index()).and_then(Option::as_mut) {
             peer.preshared_key = Secret::new(preshared_key.unwrap_or_default());
         }
+        preshared_key.zeroize();
     }
 
     /// Looks again at a peer whose endpoint or persistent keepalive was set: a keepalive may be due.

@@ -26,8 +26,7 @@ impl PeerState {
         let shared = self.static_static(&tunnel.keys).map_err(|error| HandshakeError::Noise(error.into()))?;
         let initiation = opened.authenticate(&shared)?;
         self.admit(now, &initiation)?;
-        let home = if resources.slots.has_worker(origin.worker) { origin.worker } else { self.home };
-        let place = resources.slots.take(home, self.peer.index).ok_or(HandshakeError::NoSlot)?;
+        let place = resources.slots.take(origin.worker, self.peer.index).ok_or(HandshakeError::NoSlot)?;
         let remote_index = initiation.sender;
         let ephemeral = resources.random_secret();
         let (secrets, body) = match initiation.respond(&self.preshared_key, place.index, &ephemeral) {
@@ -37,7 +36,7 @@ impl PeerState {
                 return Err(error.into());
             }
         };
-        self.learn(origin.from, home);
+        self.learn(origin.from, origin.worker);
         self.peer.activity.received(now, Content::Empty);
         self.sessions.add_answered(&self.peer, &secrets, place, remote_index, now, resources);
         self.timers.restart_zeroisation(now);
@@ -66,6 +65,14 @@ impl PeerState {
         if self.sessions.confirm(&self.peer, local_index, resources) {
             self.abandon_attempt(resources);
             self.complete(now, resources);
+        }
+    }
+
+    /// Turns to the next session if a worker has seen its proof. The worker's own word of it may have been lost on the
+    /// way, or may come later.
+    pub fn notice_confirmation(&mut self, now: Instant, resources: &mut Resources) {
+        if let Some(local_index) = self.sessions.confirmed_next() {
+            self.confirm_session(now, local_index, resources);
         }
     }
 

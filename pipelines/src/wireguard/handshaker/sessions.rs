@@ -82,6 +82,11 @@ impl Sessions {
         true
     }
 
+    /// Our index of the next session, if the peer has proved that it has its keys.
+    pub fn confirmed_next(&self) -> Option<u32> {
+        self.next.as_ref().filter(|next| next.session.is_confirmed()).map(|next| next.place.index)
+    }
+
     /// Ends all sessions.
     pub fn clear(&mut self, peer: &Peer, resources: &mut Resources) {
         let all = [self.previous.take(), self.current.take(), self.next.take()];

@@ -92,11 +92,6 @@ impl Slots {
         WorkerId((peer.0 % u32::from(self.layout.workers())) as u16)
     }
 
-    /// Whether there is such a worker.
-    pub fn has_worker(&self, worker: WorkerId) -> bool {
-        worker.0 < self.layout.workers()
-    }
-
     /// How many slots are taken or leaving.
     pub fn in_use(&self) -> usize {
         self.workers.iter().map(|worker| worker.states.len() - worker.free.len()).sum()

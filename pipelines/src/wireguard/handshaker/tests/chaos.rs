@@ -6,7 +6,9 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::world::*;
+use crate::ids::{PeerIndex, SlotIndex, TunnelId, WorkerId};
 use crate::wireguard::Endpoint;
+use crate::wireguard::handshaker::CookieRequest;
 
 /// The most slots that a peer may hold: three sessions and an attempt.
 const MOST_SLOTS: usize = 4;
@@ -53,6 +55,7 @@ impl Chaos {
                 world.nodes[node].handshaker.handle_peer_changed(now, PEER);
             }
             80..82 => world.nodes[node].under_load = *pick(world, &[false, false, true]),
+            82..84 => world.nodes[node].loses_confirmations = *pick(world, &[false, true]),
             _ => {
                 let pause = *pick(world, &[10, 1_000, 1_000, 20_000, 130_000, 600_000]);
                 world.run(Duration::from_millis(pause));
@@ -125,5 +128,45 @@ fn whatever_the_network_does_the_nodes_agree_recover_and_leave_nothing() {
             chaos.assert_sound();
         }
         chaos.assert_leaves_nothing();
+    }
+}
+
+/// Calls that no sane caller makes, in any order.
+#[test]
+fn no_sequence_of_calls_panics_or_leaks() {
+    for seed in 0..10 {
+        let mut world = World::connected(seed);
+        for _ in 0..3_000 {
+            let (now, wall, node) = (world.now, world.wall(), world.random.random_range(0..2));
+            let number = world.random.random_range(0..3);
+            let kind = world.random.random_range(0..6);
+            let length = *pick(&mut world, &[0, 3, 32, 64, 92, 148, 149]);
+            let mut message = vec![world.random.random(); length];
+            message.iter_mut().zip([kind, 0, 0, 0]).for_each(|(byte, value)| *byte = value);
+            let from = Endpoint::configured("203.0.113.7:7".parse().unwrap());
+            let handshaker = &mut world.nodes[node].handshaker;
+            let (peer, worker) = (PeerIndex(number), WorkerId(number as u16 * 2));
+            match world.random.random_range(0..8) {
+                0 => handshaker.handle_wanted(now, wall, peer),
+                1 => handshaker.handle_confirmed(now, peer, number),
+                2 => handshaker.handle_timeout(now, wall),
+                3 => handshaker.handle_peer_changed(now, peer),
+                4 => handshaker.receiver_removed(worker, SlotIndex(number)),
+                5 | 6 => {
+                    let tunnel = TunnelId(number as u16);
+                    let cookie = if kind % 2 == 0 { CookieRequest::Reply } else { CookieRequest::None };
+                    _ = handshaker.handle_message(now, wall, tunnel, from, worker, &message, cookie);
+                }
+                _ => handshaker.set_preshared_key(PeerIndex(number + 1), None),
+            }
+            world.settle(node);
+            let pause = Duration::from_millis(world.random.random_range(0..1_000));
+            world.run(pause);
+        }
+        world.send(0, b"x");
+        world.run(20 * SECOND);
+        assert!(world.both_ways_work(SECOND));
+        world.run(700 * SECOND);
+        assert!(world.nodes.iter().all(|node| node.handshaker.slots_in_use() == 0));
     }
 }

@@ -191,3 +191,16 @@ fn a_clock_set_back_does_not_lock_us_out() {
     assert!(world.both_ways_work(SECOND));
     assert!(world.nodes[1].errors.is_empty());
 }
+
+#[test]
+fn a_session_whose_confirmation_was_lost_on_the_way_is_noticed() {
+    let mut world = World::new(11, None);
+    world.nodes[1].loses_confirmations = true;
+    world.send(0, b"x");
+    world.run(SECOND);
+    world.send(1, b"y");
+    world.run(SECOND);
+    assert_eq!(world.nodes[0].received.len(), 1, "workers send with it");
+    world.run(10 * SECOND);
+    assert!(world.nodes[1].peer.traffic.last_handshake.load(Ordering::Relaxed) > 0, "and the handshaker sees it");
+}

@@ -171,8 +171,8 @@ impl Jetway {
 }
 
 impl NodeConfig {
-    /// The text of the file; key files are named relative to its folder.
-    pub fn to_toml(&self) -> String {
+    /// The text of a file in `folder`, where its key files and its socket are too.
+    pub fn to_toml_in(&self, folder: &str) -> String {
         let mut text = format!("[node]\nname = \"{}\"\nid = 1\n", self.name);
         let mut line = |line: String| text.write_str(&(line + "\n")).expect("a string takes any line");
         line(format!("\n[engine]\ncores = {:?}\nidle = \"backoff\"", self.cores));
@@ -182,24 +182,24 @@ impl NodeConfig {
         }
         for tunnel in &self.tunnels {
             line(format!("\n[[tunnel]]\nname = \"{}\"\nlisten_port = {}", tunnel.name, tunnel.listen_port));
-            line(format!("private_key_file = \"{}.key\"", tunnel.name));
+            line(format!("private_key_file = \"{folder}/{}.key\"", tunnel.name));
             line(format!("addresses = {:?}\nmtu = {}", tunnel.addresses, tunnel.mtu));
             for peer in &tunnel.peers {
-                line(peer.to_toml());
+                line(peer.to_toml_in(folder));
             }
         }
-        line(format!("\n[api]\nsocket = \"{}.sock\"", self.name));
+        line(format!("\n[api]\nsocket = \"{folder}/{}.sock\"", self.name));
         text + &self.more
     }
 }
 
 impl PeerConfig {
-    fn to_toml(&self) -> String {
+    fn to_toml_in(&self, folder: &str) -> String {
         let mut text = format!("\n[[tunnel.peer]]\nname = \"{}\"\npublic_key = \"{}\"", self.name, self.public_key);
         let mut line = |line: String| text.write_str(&("\n".to_owned() + &line)).expect("a string takes any line");
         line(format!("allowed_ips = {:?}", self.allowed_ips));
         if self.preshared_key.is_some() {
-            line(format!("preshared_key_file = \"{}.psk\"", self.name));
+            line(format!("preshared_key_file = \"{folder}/{}.psk\"", self.name));
         }
         if let Some(endpoint) = &self.endpoint {
             line(format!("endpoint = \"{endpoint}\""));
@@ -242,7 +242,7 @@ fn write_into(folder: &Path, config: &NodeConfig) -> PathBuf {
         }
     }
     let file = folder.join(format!("{}.toml", config.name));
-    let text = config.to_toml().replace("socket = \"", &format!("socket = \"{}/", folder.display()));
-    std::fs::write(&file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    std::fs::write(&file, config.to_toml_in(&folder.to_string_lossy()))
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     file
 }

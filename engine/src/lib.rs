@@ -6,6 +6,7 @@ pub mod exits;
 pub mod flow_spread;
 pub mod handshake;
 pub mod heap_pool;
+pub mod host;
 pub mod idle;
 pub mod links;
 pub mod memory_port;

@@ -6,7 +6,7 @@ pub(crate) fn udp_frame(source: u8, destination: u8, source_port: u16, payload: 
     let mut frame = vec![2, 0, 0, 0, 0, destination, 2, 0, 0, 0, 0, source, 0x08, 0x00];
     frame.extend([0x45, 0]);
     frame.extend((20 + udp_length).to_be_bytes());
-    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, source, 10, 0, 0, destination]);
+    frame.extend([0x4a, 0x57, 0, 0, 64, 17, 0, 0, 10, 0, 0, source, 10, 0, 0, destination]);
     let sum: u32 = frame[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     frame[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());

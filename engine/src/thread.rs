@@ -39,7 +39,11 @@ where
         if let Some(core) = settings.core
             && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
         {
-            tracing::warn!(worker = settings.id.0, core, "cannot pin the worker to its core: it runs where the kernel puts it");
+            tracing::warn!(
+                worker = settings.id.0,
+                core,
+                "cannot pin the worker to its core: it runs where the kernel puts it"
+            );
         }
         idle::tighten_timer();
         let registration = register();

@@ -75,7 +75,8 @@ impl<B: PacketBuf> Worker<B> {
 
         // A command may have an answer: carry out no more than can be answered.
         let answers = exits.handshake_events.capacity() - exits.handshake_events.len();
-        let mut work = self.commands.process(answers.min(COMMANDS_PER_TURN), |command| pipeline.command(command, &scene, exits));
+        let mut work =
+            self.commands.process(answers.min(COMMANDS_PER_TURN), |command| pipeline.command(command, &scene, exits));
         pipeline.release_held(&scene, exits);
         for ring in &mut self.handoffs {
             work += take_over(ring, &mut self.burst, pipeline, &scene, exits);

@@ -1,14 +1,14 @@
 //! Ports without an interface, buffers and pools: these need no rights.
 
 use jetway_engine::dpdk::device::Device;
-use jetway_engine::dpdk::eal::{Eal, EalError, EalOptions};
+use jetway_engine::dpdk::eal::{Eal, EalError, EalOptions, Memory};
 use jetway_engine::dpdk::mbuf::free_burst;
 use jetway_engine::dpdk::pool::{PoolOptions, Pools};
 use jetway_engine::dpdk::port::{DpdkPort, PortError, PortOptions};
 use jetway_engine::port::{BURST, Burst, Port};
 use jetway_pipelines::buffer::{BufferPool, HEADROOM, PacketBuf};
 
-use crate::world::{Rig, eal_options, frame, in_own_process, start_eal};
+use crate::world::{Rig, eal_options, frame, in_own_process, skip, start_eal};
 
 #[test]
 fn what_is_sent_into_a_loop_comes_back_whole_and_in_order() {
@@ -121,6 +121,31 @@ fn the_memory_that_pools_say_they_need_is_enough() {
         };
         let ports: Vec<_> = (0..8).map(open).collect();
         assert!(ports.iter().all(|port| port.link_up()));
+    });
+}
+
+#[test]
+fn hugepages_are_used_when_enough_are_free_and_ordinary_pages_otherwise() {
+    let test = "memory::hugepages_are_used_when_enough_are_free_and_ordinary_pages_otherwise";
+    in_own_process(test, || {
+        let start = |memory, memory_mib| Eal::start(&EalOptions { memory, memory_mib, ..eal_options() });
+        let error = start(Memory::HugePages, u32::MAX / 2).err().expect("nobody has so many");
+        assert!(error.to_string().contains("MiB of hugepages are wanted"), "{error}");
+        let eal = match start(Memory::HugePages, 64) {
+            Ok(eal) => eal,
+            Err(EalError::HugePagesMissing { .. }) => {
+                skip(test, "64 MiB of free hugepages (`dpdk-hugepages.py --setup 64M`)");
+                let eal = start(Memory::Automatic, 64).expect("ordinary pages will do");
+                assert!(!eal.huge_pages());
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        assert!(eal.huge_pages());
+        let mut pools = Pools::new(&eal, PoolOptions { buffers: 4095, max_mtu: 1500 });
+        let port = PortOptions::new("net_ring0".parse().expect("a device"), 1, 1500);
+        drop(DpdkPort::open(&mut pools, &port).expect("a port on hugepages"));
+        assert_eq!(pools.on_node(None).expect("its pool").available(), 4095);
     });
 }
 

@@ -28,16 +28,16 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) {
         .output()
         .expect("the test binary starts");
     print!("{}", String::from_utf8_lossy(&output.stdout));
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    eprint!("{errors}");
+    errors.lines().filter(|line| line.starts_with(SKIPPED)).for_each(loudly);
     assert!(output.status.success(), "{test} failed in its own process: {}", output.status);
 }
 
 /// Runs `body` in a process and a network namespace of their own; says so when that needs more rights.
 pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
-        // Past the test harness, which keeps what a passing test prints to itself.
-        writeln!(io::stderr(), "SKIPPED: {test} needs root").expect("standard error is open");
-        return;
+        return skip(test, "root");
     }
     in_own_process(test, || {
         // Without a name, the namespace ends with this process, however that ends.
@@ -47,6 +47,18 @@ pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
         std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("writable in our namespace");
         body();
     });
+}
+
+const SKIPPED: &str = "SKIPPED:";
+
+/// Says that `test` could not be made for lack of `lacking`.
+pub fn skip(test: &str, lacking: &str) {
+    loudly(&format!("{SKIPPED} {test} needs {lacking}"));
+}
+
+/// Writes past the test harness, which keeps what a passing test prints to itself.
+fn loudly(line: &str) {
+    writeln!(io::stderr(), "{line}").expect("standard error is open");
 }
 
 /// Runs `ip` with the words of `command`.

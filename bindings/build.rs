@@ -16,7 +16,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_get_runtime_dir",
     "rte_eal_hotplug_(add|remove)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
-    "rte_eth_dev_close",
     "rte_eth_dev_configure",
     "rte_eth_dev_default_mac_addr_set",
     "rte_eth_dev_get_mtu",

@@ -99,12 +99,17 @@ pub enum PortError {
         /// Its last log lines.
         said: String,
     },
-    /// A PCI device that was not named when the EAL started.
+    /// A PCI device that was not named when the EAL started, or that no driver takes.
     #[error(
-        "PCI device {0} was not given to DPDK at its start, or is no Ethernet device that an installed driver knows: \
-         restart with it in the configuration"
+        "PCI device {device} was not given to DPDK at its start, or no installed driver knows it as an Ethernet \
+         device{said}: restart with it in the configuration, and see `dpdk-devbind.py --status`"
     )]
-    NotProbed(String),
+    NotProbed {
+        /// The device.
+        device: String,
+        /// DPDK's last log lines.
+        said: String,
+    },
     /// The MTU does not fit the device.
     #[error("device \"{device}\" cannot carry an MTU of {mtu} bytes ({reason}); it allows {least} to {most}")]
     Mtu {
@@ -256,6 +261,6 @@ impl Drop for OpenPort {
         if result != 0 {
             tracing::warn!("device {} did not stop ({})", self.device, error_text(-result));
         }
-        setup::remove(&self.device, self.id);
+        setup::remove(&self.device);
     }
 }

@@ -13,8 +13,6 @@ use super::pool::Pool;
 use super::port::{HashKey, PortError, PortOptions, Reception};
 use crate::port::PortInfo;
 
-const VIRTUAL_BUS: &CStr = c"vdev";
-
 /// A device that DPDK has probed and nobody has started. It is removed on drop unless it was detached.
 pub(super) struct Attached {
     id: u16,
@@ -22,34 +20,26 @@ pub(super) struct Attached {
     info: sys::rte_eth_dev_info,
 }
 
-/// Makes a virtual device, or finds a PCI device that the EAL probed at its start.
+/// Makes a virtual device, or finds a PCI device: probed by the EAL at its start, or removed by an earlier port.
 pub(super) fn attach(device: &Device, options: &PortOptions) -> Result<Attached, PortError> {
     device.check_present()?;
     log::clear_complaints();
-    let name = device.name_for_c();
     let arguments = device.driver_arguments(options.queues, options.mtu).to_string();
-    match device {
-        Device::Virtual { .. } => {
-            let for_c = CString::new(arguments.as_str()).unwrap_or_default();
-            // SAFETY: the EAL is running, and the strings live through the call.
-            let result = unsafe { sys::rte_eal_hotplug_add(VIRTUAL_BUS.as_ptr(), name.as_ptr(), for_c.as_ptr()) };
-            if result != 0 {
-                let (device, reason) = (device.name(), error_text(-result));
-                return Err(PortError::Refused { device, arguments, reason, said: log::said() });
-            }
-        }
-        Device::Pci { .. } => {}
-    }
-    let mut id = 0;
-    // SAFETY: the name lives through the call, which writes one number.
-    match (unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) }, device) {
-        (0, _) => {}
-        (_, Device::Pci { .. }) => return Err(PortError::NotProbed(device.name())),
-        (error, Device::Virtual { .. }) => {
-            let (device, reason) = (device.name(), error_text(-error));
-            return Err(PortError::Refused { device, arguments, reason, said: log::said() });
-        }
-    }
+    let added = match (device, port_of(device)) {
+        (Device::Pci { .. }, Ok(_)) => 0,
+        (Device::Pci { .. }, Err(_)) | (Device::Virtual { .. }, _) => add(device, &arguments),
+    };
+    let id = match (added, device) {
+        (0, _) => port_of(device),
+        (_, Device::Pci { .. }) => return Err(PortError::NotProbed { device: device.name(), said: log::said() }),
+        (error, Device::Virtual { .. }) => Err(error),
+    };
+    let id = id.map_err(|error| PortError::Refused {
+        device: device.name(),
+        arguments,
+        reason: error_text(-error),
+        said: log::said(),
+    })?;
     let mut attached = Attached { id, device: device.clone(), info: Default::default() };
     // SAFETY: the port exists, and the call fills the struct in.
     let result = unsafe { sys::rte_eth_dev_info_get(id, &mut attached.info) };
@@ -57,18 +47,35 @@ pub(super) fn attach(device: &Device, options: &PortOptions) -> Result<Attached,
     Ok(attached)
 }
 
-/// Closes a stopped port. A virtual device goes away; a PCI device stays probed, so that it can be opened again only
-/// after a restart.
-pub(super) fn remove(device: &Device, id: u16) {
-    let result = match device {
-        Device::Virtual { .. } => {
-            let name = device.name_for_c();
-            // SAFETY: the port is stopped and nobody uses it; the strings live through the call.
-            unsafe { sys::rte_eal_hotplug_remove(VIRTUAL_BUS.as_ptr(), name.as_ptr()) }
-        }
-        // SAFETY: the port is stopped and nobody uses it.
-        Device::Pci { .. } => unsafe { sys::rte_eth_dev_close(id) },
-    };
+fn bus(device: &Device) -> &'static CStr {
+    match device {
+        Device::Virtual { .. } => c"vdev",
+        Device::Pci { .. } => c"pci",
+    }
+}
+
+/// Makes the device known to DPDK; zero, or a negative errno.
+fn add(device: &Device, arguments: &str) -> c_int {
+    let (name, arguments) = (device.name_for_c(), CString::new(arguments).unwrap_or_default());
+    // SAFETY: the EAL is running, and the strings live through the call.
+    unsafe { sys::rte_eal_hotplug_add(bus(device).as_ptr(), name.as_ptr(), arguments.as_ptr()) }
+}
+
+/// The number of the device's port, or a negative errno.
+fn port_of(device: &Device) -> Result<u16, c_int> {
+    let (name, mut id) = (device.name_for_c(), 0);
+    // SAFETY: the name lives through the call, which writes one number.
+    match unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) } {
+        0 => Ok(id),
+        error => Err(error),
+    }
+}
+
+/// Closes a stopped port and takes its device from DPDK, which can open it again.
+pub(super) fn remove(device: &Device) {
+    let name = device.name_for_c();
+    // SAFETY: the port is stopped and nobody uses it; the strings live through the call.
+    let result = unsafe { sys::rte_eal_hotplug_remove(bus(device).as_ptr(), name.as_ptr()) };
     if result != 0 {
         tracing::warn!("device {device} did not close ({})", error_text(-result));
     }
@@ -76,7 +83,7 @@ pub(super) fn remove(device: &Device, id: u16) {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        remove(&self.device, self.id);
+        remove(&self.device);
     }
 }
 

@@ -80,17 +80,6 @@ impl Configurator {
         self.assigned.remove(name);
     }
 
-    /// Deletes an interface, for instance what a crashed predecessor left behind. One that does not exist is deleted already.
-    pub async fn delete(&mut self, name: &str) -> Result<(), ConfigureError> {
-        self.forget(name);
-        let message = LinkUnspec::new_with_name(name).build();
-        match self.socket.execute(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            Err(error) => Err(failure("delete the link", name, error)),
-        }
-    }
-
     async fn link(&mut self, name: &str) -> Result<(u32, KernelLink), ConfigureError> {
         let message = LinkUnspec::new_with_name(name).build();
         let answers = self.socket.execute(RouteNetlinkMessage::GetLink(message), NLM_F_ACK).await;
@@ -250,14 +239,11 @@ mod tests {
             let mut configurator = Configurator::open().unwrap();
             let error = configurator.apply(&settings(&[])).await.unwrap_err().to_string();
             assert!(error.contains("jw-test") && error.contains("does not exist here"), "{error}");
-            configurator.delete("jw-test").await.unwrap();
             ip("tuntap add dev jw-test mode tap");
             let mut small = settings(&["2001:db8::1/64"]);
             small.mtu = 1000;
             let error = configurator.apply(&small).await.unwrap_err().to_string();
             assert!(error.contains("2001:db8::1/64") && error.contains("at least 1280"), "{error}");
-            configurator.delete("jw-test").await.unwrap();
-            assert!(configurator.link("jw-test").await.is_err());
         });
     }
 }

@@ -1,0 +1,34 @@
+//! The node's own interfaces: a local socket for the command line, and Prometheus metrics.
+//!
+//! The node implements [`NodeControl`]. On the local socket each request is a line of JSON ([`Request`]) and so is
+//! its answer ([`Response`]).
+
+pub mod client;
+mod exposition;
+mod http;
+mod message;
+mod report;
+mod server;
+
+use futures::future::BoxFuture;
+
+pub use client::ApiError;
+pub use exposition::exposition;
+pub use http::MetricsServer;
+pub use message::{Failure, PeersQuery, Readiness, Reloaded, Request, Response};
+pub use report::{Count, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
+pub use server::ApiServer;
+
+/// What the interfaces need of the node.
+pub trait NodeControl: Send + Sync {
+    /// Everything that is counted.
+    fn stats(&self) -> BoxFuture<'_, StatsReport>;
+    /// The peers that `query` asks for, by tunnel and then by name or key.
+    fn peers(&self, query: PeersQuery) -> BoxFuture<'_, Result<Vec<PeerReport>, Failure>>;
+    /// Reads the configuration again and carries out what is different; on an error nothing changes.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>>;
+    /// Stops taking new sessions, keeps those that are there.
+    fn drain(&self) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Whether the node carries traffic.
+    fn readiness(&self) -> BoxFuture<'_, Readiness>;
+}

@@ -1,0 +1,208 @@
+//! What a node says about itself.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use jetway_engine::port::{PortInfo, PortStatistics};
+use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::drop_reason::DropReason;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a node counts.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct StatsReport {
+    /// The node's name.
+    pub node: String,
+    /// The program's version.
+    pub version: String,
+    /// Seconds since the node carries traffic.
+    pub uptime_seconds: f64,
+    /// Which implementation of ChaCha20-Poly1305 runs.
+    pub aead_backend: String,
+    /// What each worker counts.
+    pub workers: Vec<WorkerReport>,
+    /// What each port's driver counts.
+    pub ports: Vec<PortReport>,
+    /// What is known of each tunnel.
+    pub tunnels: Vec<TunnelReport>,
+    /// What belongs to no worker: handshakes, the host path, netlink, table swaps.
+    pub counters: Vec<Count>,
+}
+
+impl StatsReport {
+    /// Drops of all workers by reason, only those that occurred, most frequent first.
+    pub fn drops(&self) -> Vec<Count> {
+        let mut sums: Vec<Count> = Vec::new();
+        for drop in self.workers.iter().flat_map(|worker| &worker.drops) {
+            match sums.iter_mut().find(|sum| sum.name == drop.name) {
+                Some(sum) => sum.value += drop.value,
+                None => sums.push(drop.clone()),
+            }
+        }
+        sums.retain(|sum| sum.value != 0);
+        sums.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+        sums
+    }
+
+    /// A counter summed over all workers.
+    pub fn sum(&self, name: &str) -> u64 {
+        let counters = self.workers.iter().flat_map(|worker| &worker.counters);
+        counters.filter(|counter| counter.name == name).map(|counter| counter.value).sum()
+    }
+
+    /// Packets that are not accounted for, over all workers: not zero only by what is under way while it is read.
+    pub fn unaccounted(&self) -> i64 {
+        self.workers.iter().map(|worker| worker.unaccounted).sum()
+    }
+}
+
+/// A counter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Count {
+    /// Its name, in lower case with underscores.
+    pub name: String,
+    /// What it counts, in one line.
+    pub meaning: String,
+    /// How much so far.
+    pub value: u64,
+}
+
+impl Count {
+    /// A counter of this name.
+    pub fn new(name: impl Into<String>, meaning: impl Into<String>, value: u64) -> Self {
+        Self { name: name.into(), meaning: meaning.into(), value }
+    }
+}
+
+/// What a worker counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Its number.
+    pub worker: u16,
+    /// The CPU on which it runs.
+    pub core: usize,
+    /// Its counters.
+    pub counters: Vec<Count>,
+    /// Its drops, by reason.
+    pub drops: Vec<Count>,
+    /// Packets that came and neither went nor wait; not zero only by what is under way while it is read.
+    pub unaccounted: i64,
+}
+
+impl WorkerReport {
+    /// Reads a worker's counters.
+    pub fn read(worker: u16, core: usize, counters: &WorkerCounters) -> Self {
+        let named = counters.named().into_iter().map(|(name, meaning, value)| Count::new(name, meaning, value));
+        let drops = DropReason::ALL.iter().zip(&counters.drops);
+        Self {
+            worker,
+            core,
+            counters: named.collect(),
+            drops: drops.map(|(reason, count)| Count::new(reason.name(), reason.meaning(), count.get())).collect(),
+            unaccounted: i64::try_from(counters.unaccounted()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// One of its counters; 0 if there is none of this name.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+    }
+
+    /// All its drops.
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().map(|drop| drop.value).sum()
+    }
+}
+
+/// What a port's driver counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PortReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The driver's name.
+    pub driver: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Queue pairs.
+    pub queues: u16,
+    /// `up` or `down`.
+    pub link: String,
+    /// The name of its twin in the kernel.
+    pub host_interface: String,
+    /// The driver's counters.
+    pub counters: Vec<Count>,
+}
+
+impl PortReport {
+    /// Puts together what is known of a port.
+    pub fn new(name: &str, host_interface: &str, info: &PortInfo, link: &str, statistics: PortStatistics) -> Self {
+        let count = |name: &str, meaning: &str, value| Count::new(name, meaning, value);
+        let counters = vec![
+            count("received_packets", "Packets received", statistics.received_packets),
+            count("received_bytes", "Bytes received", statistics.received_bytes),
+            count("transmitted_packets", "Packets transmitted", statistics.transmitted_packets),
+            count("transmitted_bytes", "Bytes transmitted", statistics.transmitted_bytes),
+            count("missed_packets", "Packets that arrived and found no room", statistics.missed),
+            count("receive_errors", "Packets that arrived damaged", statistics.receive_errors),
+            count("transmit_errors", "Packets that could not be transmitted", statistics.transmit_errors),
+            count("no_buffer", "Receive buffers that could not be had", statistics.no_buffer),
+        ];
+        let mac = jetway_config::MacAddress(info.mac).to_string();
+        Self {
+            name: name.to_owned(),
+            driver: info.driver.clone(),
+            mac,
+            queues: info.queues,
+            link: link.to_owned(),
+            host_interface: host_interface.to_owned(),
+            counters,
+        }
+    }
+
+    /// One of its counters; 0 if there is none of this name.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+    }
+}
+
+/// What is known of a tunnel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TunnelReport {
+    /// Its name.
+    pub name: String,
+    /// The UDP port on which it listens.
+    pub listen_port: u16,
+    /// Its public key.
+    pub public_key: String,
+    /// Peers that may connect.
+    pub peers: u64,
+    /// Peers whose last handshake is less than 180 seconds old.
+    pub peers_connected: u64,
+    /// Bytes of data messages received.
+    pub received_bytes: u64,
+    /// Bytes of data messages sent.
+    pub sent_bytes: u64,
+}
+
+/// What is known of a peer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Its tunnel.
+    pub tunnel: String,
+    /// Its name in the configuration; `None` for one that only `wg` knows.
+    pub name: Option<String>,
+    /// Its public key.
+    pub public_key: String,
+    /// Where it is.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds since the last completed handshake; `None` for never.
+    pub handshake_age_seconds: Option<f64>,
+    /// Bytes of data messages received from it.
+    pub received_bytes: u64,
+    /// Bytes of data messages sent to it.
+    pub sent_bytes: u64,
+    /// Seconds between keepalives; 0 for none.
+    pub persistent_keepalive: u16,
+    /// Its inner networks.
+    pub allowed_ips: Vec<IpNet>,
+}

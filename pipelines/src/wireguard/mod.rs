@@ -3,7 +3,6 @@
 //! A [`Peer`] is shared by all threads. A [`Session`] is what any worker needs to encrypt to a peer; a
 //! [`Receiver`] is what its home worker alone needs to decrypt. The handshaker makes both.
 
-pub mod admission;
 pub mod constants;
 pub mod cookie;
 pub mod endpoint;

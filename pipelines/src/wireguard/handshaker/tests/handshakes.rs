@@ -7,8 +7,13 @@ use super::world::*;
 use crate::ids::WorkerId;
 use crate::time::Instant;
 use crate::wireguard::constants::{INITIATION_SIZE, RESPONSE_SIZE};
+use crate::wireguard::cookie::CookieJar;
 use crate::wireguard::handshaker::{CookieRequest, HandshakeError};
+use crate::wireguard::kdf::Secret;
 use crate::wireguard::message::MessageType;
+use crate::wireguard::noise::Initiator;
+use crate::wireguard::timestamp::{Tai64n, WallClock};
+use crate::wireguard::x25519::KeyPair;
 use crate::wireguard::{Endpoint, Role};
 
 const BEGIN: Instant = Instant::ZERO;
@@ -203,4 +208,77 @@ fn a_session_whose_confirmation_was_lost_on_the_way_is_noticed() {
     assert_eq!(world.nodes[0].received.len(), 1, "workers send with it");
     world.run(10 * SECOND);
     assert!(world.nodes[1].peer.traffic.last_handshake.load(Ordering::Relaxed) > 0, "and the handshaker sees it");
+}
+
+#[test]
+fn a_peer_that_initiates_more_than_50_times_a_second_is_refused() {
+    let mut world = World::new(12, None);
+    let (keys, public) = (KeyPair::new(&[1; 32]).unwrap(), world.nodes[1].public);
+    let shared = keys.agree(&public).unwrap();
+    let mut answers = Vec::new();
+    for number in 0..5u64 {
+        let timestamp = Tai64n::of(WallClock(world.wall + SECOND * number as u32));
+        let (_, body) = Initiator::start(&keys, &public, &shared, 1, timestamp, &Secret::new([3; 32])).unwrap();
+        let payload = CookieJar::default().complete(&public, &body, world.now).to_vec();
+        let datagram = Datagram { from: world.nodes[0].address, to: world.nodes[1].address, payload };
+        world.receive(1, &datagram);
+        answers.push(world.nodes[1].errors.pop());
+        world.intercept();
+        world.run(Duration::from_millis(10));
+    }
+    let refused = Some(HandshakeError::TooOften);
+    assert_eq!(answers, [None, refused, None, refused, None]);
+}
+
+#[test]
+fn a_session_from_the_peer_ends_our_own_attempt() {
+    let mut world = World::new(13, None);
+    let first = world.nodes[0].address;
+    world.nodes[1].peer.endpoint.store(Endpoint::configured(first));
+    world.send(1, b"from the second");
+    world.intercept();
+    world.run(SECOND);
+    world.send(0, b"from the first");
+    world.run(SECOND);
+    assert_eq!((world.nodes[0].received.len(), world.nodes[1].received.len()), (1, 1));
+    world.run(60 * SECOND);
+    assert_eq!(world.nodes[1].count(MessageType::Initiation, BEGIN), 1, "it is not sent again");
+    assert_eq!(world.nodes[1].handshaker.slots_in_use(), 1);
+}
+
+#[test]
+fn what_was_sent_with_the_session_before_still_arrives() {
+    for old_sender in 0..2 {
+        let mut world = World::connected(14);
+        world.run(130 * SECOND);
+        let now = world.now;
+        let late = world.nodes[old_sender].seal(now, b"late").unwrap();
+        world.send(0, b"renew");
+        world.run(SECOND);
+        assert!(world.both_ways_work(SECOND));
+        let created = |node: &Node| node.peer.sending_session().as_ref().unwrap().created;
+        assert!(world.nodes.iter().all(|node| created(node) >= now), "both use the new session");
+        let (from, to) = (world.nodes[old_sender].address, world.nodes[1 - old_sender].address);
+        let received = world.nodes[1 - old_sender].received.len();
+        world.receive(1 - old_sender, &Datagram { from, to, payload: late });
+        assert_eq!(world.nodes[1 - old_sender].received.len(), received + 1);
+    }
+}
+
+#[test]
+fn the_secret_behind_cookies_changes_every_two_minutes() {
+    let mut world = World::new(15, None);
+    world.run(SECOND);
+    world.nodes[1].under_load = true;
+    world.send(0, b"x");
+    world.run(SECOND);
+    world.network.delay = 100 * SECOND;
+    world.run(6 * SECOND);
+    let sent = world.intercept();
+    let (message, from) = (sent[0].payload.clone(), sent[0].from);
+    assert!(world.nodes[1].checker.has_valid_mac2(&message, from));
+    world.run(119 * SECOND);
+    assert!(world.nodes[1].checker.has_valid_mac2(&message, from), "a cookie lives at least two minutes");
+    world.run(240 * SECOND - 119 * SECOND);
+    assert!(!world.nodes[1].checker.has_valid_mac2(&message, from), "and at most four");
 }

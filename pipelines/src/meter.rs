@@ -37,6 +37,8 @@ impl Meter {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn passed(meter: &mut Meter, offered: u32, every: Duration) -> u32 {
@@ -59,5 +61,31 @@ mod tests {
     #[test]
     fn what_comes_slowly_passes_whole() {
         assert_eq!(passed(&mut Meter::new(1000, 1), 500, Duration::from_millis(1)), 500);
+    }
+
+    proptest! {
+        #[test]
+        fn in_no_interval_more_passes_than_burst_and_rate_allow_nor_is_anything_refused_that_they_do(
+            rate in 1..1_000_000_u32,
+            burst in 1..1000_u32,
+            pauses in prop::collection::vec(prop_oneof![Just(0), 0..2_000_000_u64, 0..2_000_000_000_u64], 1..300),
+        ) {
+            let interval = u128::from(1_000_000_000 / rate);
+            let mut meter = Meter::new(rate, burst);
+            let mut now = Instant::from_nanos(1);
+            let mut passed: Vec<Instant> = Vec::new();
+            for pause in pauses {
+                now += Duration::from_nanos(pause);
+                // What has passed since any earlier moment may not exceed the burst and what the time since then earned.
+                let fits = passed.iter().rev().zip(1_u128..).all(|(since, count)| {
+                    (count + 1) * interval <= u128::from(burst) * interval + now.since(*since).as_nanos()
+                });
+                let allowed = meter.allow(now);
+                prop_assert_eq!(allowed, fits, "{} after {:?}", passed.len(), now);
+                if allowed {
+                    passed.push(now);
+                }
+            }
+        }
     }
 }

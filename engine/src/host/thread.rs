@@ -67,8 +67,9 @@ impl HostThread {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (sender, orders) = mpsc::channel();
         let spread = FlowSpread::new(options.spread_key, Symmetry::Directional, options.workers.len());
+        let twins = options.twins;
         let mut turns = HostTurns {
-            twins: options.twins.into_iter().map(|device| (device.twin(), device)).collect(),
+            twins: BTreeMap::new(),
             workers: options.workers,
             pool: options.pool,
             spread,
@@ -78,6 +79,7 @@ impl HostThread {
         };
         let thread = std::thread::Builder::new().name("jetway-host".into()).spawn(move || {
             let _registration = register();
+            twins.into_iter().for_each(|device| turns.serve(device));
             turns.run();
             let twins = std::mem::take(&mut turns.twins);
             // Before the registration ends: buffers go back to their pool.
@@ -254,7 +256,7 @@ impl<B: PacketBuf> HostTurns<B> {
         let _ = self.wake.read();
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Add(device) => drop(self.twins.insert(device.twin(), device)),
+                Order::Add(device) => self.serve(device),
                 Order::Remove(twin, sender) => {
                     if let Some(device) = self.twins.remove(&twin) {
                         // Should nobody wait any more, the device is dropped here.
@@ -265,6 +267,24 @@ impl<B: PacketBuf> HostTurns<B> {
             }
         }
         Next::Turn
+    }
+
+    /// Serves a twin from now on. Says so if its packets do not all fit into our buffers.
+    fn serve(&mut self, device: TwinDevice) {
+        let longest = device.longest_packet();
+        // One byte more, by which a packet that was cut is told from one that fits.
+        if let Some(buffer) = self.pool.allocate()
+            && buffer.tailroom() <= longest
+        {
+            let (interface, room) = (device.name(), buffer.tailroom());
+            tracing::error!(
+                interface,
+                longest,
+                room,
+                "the MTU is too big for our buffers: the kernel's long packets will be lost"
+            );
+        }
+        self.twins.insert(device.twin(), device);
     }
 
     /// Stops serving a twin that somebody deleted in the kernel.

@@ -203,3 +203,40 @@ fn a_receiver_without_buffers_loses_frames_and_counts_them() {
     world.assert_nothing_vanished();
     assert_eq!(world.pools[0].available(), 4 * DEPTH, "the sender's buffers came back all the same");
 }
+
+#[test]
+fn two_threads_lose_nothing_between_them_however_they_interleave() {
+    const FRAMES: usize = 20_000;
+    let mut world = world(1);
+    let (mut sender, mut receiver) = (world.a.remove(0), world.b.remove(0));
+    let mut pool = world.pools[0].clone();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut burst = Burst::new();
+            let mut sent = 0;
+            while sent < FRAMES {
+                while !burst.is_full()
+                    && sent + burst.len() < FRAMES
+                    && let Some(buffer) = pool.allocate()
+                {
+                    let number = (sent + burst.len()) as u32;
+                    burst.push(filled(buffer, &udp_frame(1, 2, 3, &number.to_be_bytes())).unwrap());
+                }
+                sent += sender.transmit(&mut burst);
+                std::thread::yield_now();
+            }
+        });
+        let mut burst = Burst::new();
+        let mut next = 0_u32;
+        while (next as usize) < FRAMES {
+            receiver.receive(&mut burst);
+            for frame in burst.drain(..) {
+                assert_eq!(frame.data()[42..], next.to_be_bytes());
+                next += 1;
+            }
+            std::thread::yield_now();
+        }
+    });
+    world.assert_nothing_vanished();
+    assert_eq!([world.pools[0].available(), world.pools[1].available()], [4 * DEPTH; 2]);
+}

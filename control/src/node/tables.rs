@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jetway_pipelines::ids::{PortId, TunnelId};
+use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
 use jetway_pipelines::tables::{PortEntry, Route, Source, Tables, TunnelEntry, Twin};
 use jetway_pipelines::wireguard::Peer;
@@ -23,17 +24,27 @@ pub struct TablesBuilder {
 }
 
 impl TablesBuilder {
-    /// Tables with these ports and tunnels, and nothing learned yet.
-    pub fn new(ports: Vec<PortEntry>, tunnels: Vec<TunnelEntry>) -> Self {
-        let listeners =
-            tunnels.iter().enumerate().map(|(number, tunnel)| (tunnel.listen_port, TunnelId(number as u16))).collect();
-        let next = Tables {
-            ports: ports.into(),
-            tunnels: tunnels.into_iter().map(Arc::new).collect(),
-            listeners: Arc::new(listeners),
-            ..Tables::default()
-        };
-        Self { next, changed: true }
+    /// Tables with these ports, and nothing learned yet.
+    pub fn new(ports: Vec<PortEntry>) -> Self {
+        Self { next: Tables { ports: ports.into(), ..Tables::default() }, changed: true }
+    }
+
+    /// Adds a tunnel, in the place of one that was removed if it has its number.
+    pub fn add_tunnel(&mut self, id: TunnelId, entry: TunnelEntry) {
+        Arc::make_mut(&mut self.next.listeners).insert(entry.listen_port, id);
+        let entry = Arc::new(entry);
+        match self.next.tunnels.get_mut(id.index()) {
+            Some(place) => *place = entry,
+            // Numbers are given out from the lowest free one, so the next one is the length.
+            None => self.next.tunnels.push(entry),
+        }
+        self.changed = true;
+    }
+
+    /// Takes a removed tunnel off its UDP port; its entry stays until another gets its number.
+    pub fn remove_tunnel(&mut self, id: TunnelId) {
+        Arc::make_mut(&mut self.next.listeners).retain(|_, tunnel| *tunnel != id);
+        self.change_tunnel(id, |entry| entry.allowed_ips = Lpm::default());
     }
 
     /// The snapshot to publish, if anything changed since the last.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub counters: Arc<WorkerCounters>,
     /// Packets a second that may go to the kernel, besides neighbour discovery.
     pub punt_rate: u32,
+    /// How many of them at once.
+    pub punt_burst: u32,
     /// Key of the hashes, so that outsiders cannot aim at one bucket.
     pub hash_key: [u64; 4],
 }
@@ -93,7 +95,7 @@ impl<B: PacketBuf> Pipeline<B> {
             held: Held::default(),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
-            punt_meter: Meter::new(settings.punt_rate, settings.punt_rate / 10),
+            punt_meter: Meter::new(settings.punt_rate, settings.punt_burst),
             discovery_meter: Meter::new(DISCOVERY_RATE, DISCOVERY_RATE / 10),
             ip_id: settings.hash_key[0] as u16,
             node: settings.node,

@@ -1,0 +1,276 @@
+//! A running node: the engine, the tables that it follows, and what the operator and the kernel want of it.
+//!
+//! One task owns the [`Node`] and does one thing after the other ([`service`]); everyone else asks it through a
+//! [`NodeHandle`].
+
+mod engine;
+mod peers;
+mod report;
+mod service;
+mod tables;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+
+use ipnet::IpNet;
+use jetway_config::{Config, Problem};
+use jetway_engine::dpdk::device::DeviceError;
+use jetway_engine::dpdk::eal::EalError;
+use jetway_engine::dpdk::pool::PoolError;
+use jetway_engine::dpdk::port::PortError;
+use jetway_engine::host::{GuardError, TwinError};
+use jetway_engine::port::Port;
+use jetway_pipelines::ids::{PeerIndex, TunnelId};
+use jetway_pipelines::lpm::Lpm;
+use jetway_pipelines::packet::MacAddress;
+use jetway_pipelines::packet::ecn::Dscp;
+use jetway_pipelines::tables::{ChecksumBy, PortEntry, Source, TunnelEntry};
+use jetway_pipelines::wireguard::Peer;
+use jetway_pipelines::wireguard::cookie::CookieChecker;
+use jetway_pipelines::wireguard::x25519::KeyPair;
+
+use crate::api::{Failure, Reloaded};
+use crate::intent::{Intent, TunnelChange};
+use crate::kernel::{KernelView, TwinSettings};
+use crate::uapi::{SetRequest, UapiError};
+
+use engine::Engine;
+pub use service::{NodeHandle, run};
+use tables::TablesBuilder;
+
+/// Why a node could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// DPDK.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// A device's name.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Packet buffers.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A twin in the kernel.
+    #[error(transparent)]
+    Twin(#[from] TwinError),
+    /// Keeping the kernel from answering.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The AEAD that was asked for.
+    #[error(transparent)]
+    Aead(#[from] jetway_aead::Unsupported),
+    /// No random bytes.
+    #[error("the kernel gives no random bytes: {0}")]
+    Randomness(getrandom::Error),
+    /// A thread, a socket.
+    #[error("the operating system refused a thread or a socket: {0}")]
+    System(#[from] std::io::Error),
+    /// The kernel's routes and neighbours.
+    #[error(transparent)]
+    Mirror(#[from] crate::kernel::MirrorError),
+    /// Addresses and links.
+    #[error(transparent)]
+    Configure(#[from] crate::kernel::ConfigureError),
+    /// A socket of the API or of `wg`.
+    #[error(transparent)]
+    Socket(#[from] crate::LocalSocketError),
+    /// The address for metrics.
+    #[error("cannot serve metrics on {address}: {source}; choose another address in [api] metrics")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A tunnel's private key.
+    #[error("the private key of tunnel {0} is none that Curve25519 can use")]
+    PrivateKey(String),
+}
+
+/// Everything that the node's task owns.
+pub struct Node {
+    config: Config,
+    config_path: PathBuf,
+    cpus: usize,
+    engine: Engine,
+    tables: TablesBuilder,
+    kernel: KernelView,
+    intent: Intent,
+    peers: HashMap<PeerIndex, Arc<Peer>>,
+    /// Removed peers that the handshaker has forgotten.
+    forgotten: (mpsc::Sender<Arc<Peer>>, mpsc::Receiver<Arc<Peer>>),
+    /// Numbers of removed peers that no thread knows any more.
+    released: (mpsc::Sender<PeerIndex>, mpsc::Receiver<PeerIndex>),
+    state: State,
+    /// Twins whose settings are to be brought to the kernel.
+    twin_work: Vec<TwinSettings>,
+}
+
+/// Whether the node takes new sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Serving,
+    Draining,
+}
+
+/// Packets that the kernel holds for a twin at most: with a TAP's usual 500, bursts are lost.
+const TWIN_QUEUE_LENGTH: u32 = 8000;
+
+impl Node {
+    /// Starts the engine for `config` and gives it the tunnels and peers.
+    pub fn start(config: Config, config_path: PathBuf, cpus: usize) -> Result<Self, NodeError> {
+        let engine = Engine::start(&config)?;
+        let ports = config.ports.iter().zip(engine.port_info()).map(|(port, info)| PortEntry {
+            mac: MacAddress(info.mac),
+            mtu: port.mtu,
+            l4_checksum: if info.transmit_l4_checksum { ChecksumBy::Nic } else { ChecksumBy::Software },
+            source: Source::default(),
+        });
+        let tables = TablesBuilder::new(ports.collect());
+        let mut node = Self {
+            engine,
+            tables,
+            config_path,
+            cpus,
+            kernel: KernelView::new(),
+            intent: Intent::new(),
+            peers: HashMap::new(),
+            forgotten: mpsc::channel(),
+            released: mpsc::channel(),
+            state: State::Serving,
+            twin_work: Vec::new(),
+            config,
+        };
+        let changes = node.intent.reload(&node.config);
+        node.carry_out(changes)?;
+        node.publish();
+        Ok(node)
+    }
+
+    /// Publishes the tables if they changed, and frees what no worker looks at any more.
+    fn publish(&mut self) {
+        if let Some(tables) = self.tables.take() {
+            self.engine.publisher.publish(tables);
+        }
+        self.release_removed_peers();
+    }
+
+    fn carry_out(&mut self, changes: crate::intent::Changes) -> Result<(), NodeError> {
+        for change in changes.tunnels {
+            self.change_tunnel(change)?;
+        }
+        self.change_peers(changes.peers);
+        Ok(())
+    }
+
+    fn change_tunnel(&mut self, change: TunnelChange) -> Result<(), NodeError> {
+        match change {
+            TunnelChange::Added { tunnel, name } => self.add_tunnel(tunnel, &name),
+            TunnelChange::Removed { tunnel } => {
+                self.tables.remove_tunnel(tunnel);
+                self.engine.handshakes.tell(move |handshaker, now| handshaker.remove_tunnel(tunnel, now));
+                self.engine.remove_tunnel_twin(tunnel);
+                Ok(())
+            }
+            TunnelChange::PrivateKey { tunnel, private_key } => {
+                let checker = self.checker(tunnel, &private_key)?;
+                self.tables.set_checker(tunnel, checker);
+                let outcome = self.engine.handshakes.ask(move |handshaker, _| {
+                    handshaker.set_private_key(tunnel, private_key.expose()).is_ok()
+                });
+                log_refusal(outcome, "private key");
+                Ok(())
+            }
+            TunnelChange::ListenPort { tunnel, listen_port } => {
+                self.tables.set_listen_port(tunnel, listen_port);
+                Ok(())
+            }
+        }
+    }
+
+    fn add_tunnel(&mut self, tunnel: TunnelId, name: &str) -> Result<(), NodeError> {
+        let (Some(wanted), Some(intent)) = (self.config.tunnel(name), self.intent.tunnel(name)) else { return Ok(()) };
+        let (mtu, dscp) = (wanted.mtu, if wanted.copy_dscp { Dscp::Copy } else { Dscp::Hide });
+        let (listen_port, private_key) = (intent.listen_port(), intent.private_key().clone());
+        let settings = self.tunnel_twin(wanted);
+        let checker = self.checker(tunnel, &private_key)?;
+        let outcome = self
+            .engine
+            .handshakes
+            .ask(move |handshaker, _| handshaker.add_tunnel(tunnel, private_key.expose()).is_ok());
+        log_refusal(outcome, "tunnel");
+        self.engine.add_tunnel_twin(tunnel, name, mtu)?;
+        let entry =
+            TunnelEntry { listen_port, mtu, source: Source::default(), dscp, allowed_ips: Lpm::default(), checker };
+        self.tables.add_tunnel(tunnel, entry);
+        self.twin_work.push(settings);
+        Ok(())
+    }
+
+    fn checker(&self, tunnel: TunnelId, key: &jetway_config::Secret) -> Result<Arc<CookieChecker>, NodeError> {
+        let keys = KeyPair::new(key.expose()).map_err(|_| NodeError::PrivateKey(tunnel.to_string()))?;
+        Ok(Arc::new(CookieChecker::new(keys.public(), Arc::clone(&self.engine.cookie_secrets))))
+    }
+
+    fn tunnel_twin(&self, tunnel: &jetway_config::Tunnel) -> TwinSettings {
+        twin_settings(tunnel.name.as_str(), &tunnel.addresses, tunnel.mtu, None)
+    }
+
+    /// How the twins of all ports shall be.
+    fn port_twins(&self) -> Vec<TwinSettings> {
+        let ports = self.config.ports.iter().zip(&self.engine.ports);
+        ports
+            .map(|(port, open)| {
+                twin_settings(port.host_interface.as_str(), &port.addresses, port.mtu, Some(open.info().mac))
+            })
+            .collect()
+    }
+
+    /// Reads the configuration anew and carries out what is different.
+    fn reload(&mut self) -> Result<Reloaded, Failure> {
+        let checked =
+            jetway_config::load(&self.config_path, self.cpus).map_err(|problems| Failure::with_problems(&problems))?;
+        let difference = jetway_config::diff(&self.config, &checked.config);
+        let mut report = report::of_difference(&difference);
+        report.warnings = checked.warnings.iter().map(Problem::to_string).collect();
+        difference.apply(&mut self.config);
+        let changes = self.intent.reload(&self.config);
+        self.carry_out(changes).map_err(|error| Failure::new(error.to_string(), "correct it and reload again"))?;
+        self.twin_work = self.port_twins();
+        let tunnels: Vec<_> = self.config.tunnels.iter().map(|tunnel| self.tunnel_twin(tunnel)).collect();
+        self.twin_work.extend(tunnels);
+        self.publish();
+        Ok(report)
+    }
+
+    /// Does what `wg` asks.
+    fn set(&mut self, tunnel: &str, request: SetRequest) -> Result<(), UapiError> {
+        let changes = self.intent.set(tunnel, request)?;
+        self.carry_out(changes).map_err(|error| UapiError::invalid(error.to_string()))?;
+        self.publish();
+        Ok(())
+    }
+}
+
+fn twin_settings(name: &str, addresses: &[IpNet], mtu: u16, mac: Option<[u8; 6]>) -> TwinSettings {
+    TwinSettings {
+        name: name.to_owned(),
+        addresses: addresses.to_vec(),
+        mtu: u32::from(mtu),
+        mac,
+        transmit_queue_length: TWIN_QUEUE_LENGTH,
+    }
+}
+
+/// What was checked before cannot be refused; if it is, the log says so.
+fn log_refusal(outcome: Option<bool>, what: &str) {
+    match outcome {
+        Some(true) => {}
+        Some(false) => tracing::error!("the handshaker refused a {what} that the configuration's check let pass"),
+        None => tracing::error!("the handshake thread is gone: restart the node"),
+    }
+}

@@ -1,0 +1,277 @@
+//! The node's task: one thing after the other, for the kernel, the workers, the operator and the clock.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jetway_config::Config;
+use jetway_pipelines::ids::PortId;
+use jetway_pipelines::path::ControlEvent;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{Node, NodeError, State};
+use crate::api::{ApiServer, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport};
+use crate::kernel::{
+    Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin,
+};
+use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer};
+
+/// How often the node looks at what workers tell it: what a packet to an unknown neighbour waits for at most.
+const TICK: Duration = Duration::from_millis(2);
+/// Events that wait between the mirror and the node.
+const EVENTS: usize = 4096;
+/// Events that one step takes.
+const EVENTS_AT_ONCE: usize = 1024;
+/// Requests that wait for the node.
+const REQUESTS: usize = 64;
+
+type Action = Box<dyn FnOnce(&mut Node) + Send>;
+
+/// Everybody's way to ask the node.
+#[derive(Clone)]
+pub struct NodeHandle {
+    requests: mpsc::Sender<Action>,
+}
+
+impl NodeHandle {
+    /// Has `action` done by the node's task; `None` when the node has ended.
+    async fn ask<R: Send + 'static>(&self, action: impl FnOnce(&mut Node) -> R + Send + 'static) -> Option<R> {
+        let (reply, answer) = oneshot::channel();
+        let action: Action = Box::new(move |node| {
+            // The asker may have gone away; what was asked is done all the same.
+            let _ = reply.send(action(node));
+        });
+        self.requests.send(action).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::new("the node is stopping", "start it again")
+}
+
+impl NodeControl for NodeHandle {
+    fn stats(&self) -> BoxFuture<'_, StatsReport> {
+        async { self.ask(|node| node.stats()).await.unwrap_or_default() }.boxed()
+    }
+
+    fn peers(&self, query: PeersQuery) -> BoxFuture<'_, Result<Vec<PeerReport>, Failure>> {
+        async move { self.ask(move |node| node.peer_reports(&query)).await.unwrap_or_else(|| Err(stopping())) }.boxed()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
+        async { self.ask(Node::reload).await.unwrap_or_else(|| Err(stopping())) }.boxed()
+    }
+
+    fn drain(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        async { self.ask(Node::drain).await.ok_or_else(stopping) }.boxed()
+    }
+
+    fn readiness(&self) -> BoxFuture<'_, Readiness> {
+        let stopping = || Readiness::Starting { waits_for: "nothing any more: it is stopping".to_owned() };
+        async move { self.ask(|node| node.readiness()).await.unwrap_or_else(stopping) }.boxed()
+    }
+}
+
+impl TunnelControl for NodeHandle {
+    fn status<'a>(&'a self, tunnel: &'a str) -> BoxFuture<'a, Result<TunnelStatus, UapiError>> {
+        let name = tunnel.to_owned();
+        async move {
+            let status = self.ask(move |node| node.tunnel_status(&name)).await;
+            status.unwrap_or_else(|| Err(UapiError::no_such_tunnel(tunnel)))
+        }
+        .boxed()
+    }
+
+    fn apply<'a>(&'a self, tunnel: &'a str, request: SetRequest) -> BoxFuture<'a, Result<(), UapiError>> {
+        let name = tunnel.to_owned();
+        async move {
+            let outcome = self.ask(move |node| node.set(&name, request)).await;
+            outcome.unwrap_or_else(|| Err(UapiError::no_such_tunnel(tunnel)))
+        }
+        .boxed()
+    }
+}
+
+impl Node {
+    fn drain(&mut self) {
+        self.state = State::Draining;
+        self.engine.handshakes.tell(|handshaker, _| handshaker.drain());
+        tracing::info!("draining: no new sessions are taken, those that are there go on");
+    }
+
+    fn readiness(&self) -> Readiness {
+        match (self.waits_for(), self.state) {
+            (Some(waits_for), _) => Readiness::Starting { waits_for },
+            (None, State::Serving) => Readiness::Ready,
+            (None, State::Draining) => Readiness::Draining,
+        }
+    }
+
+    /// Takes in what the kernel said, and tells the keeper of neighbours.
+    fn take_kernel_events(&mut self, events: &mut Vec<KernelEvent>, keeper: &mpsc::Sender<NeighbourRequest>) {
+        let mut changes = Changes::default();
+        for event in events.drain(..) {
+            let observed = match &event {
+                KernelEvent::NeighbourUp { twin, addr, mac: _, state } => Some((*twin, *addr, Some(*state))),
+                KernelEvent::NeighbourDown { twin, addr } => Some((*twin, *addr, None)),
+                _ => None,
+            };
+            if let Some((twin, address, state)) = observed {
+                // A keeper that is behind sees the next change.
+                let _ = keeper.try_send(NeighbourRequest::Observed(twin, address, state));
+            }
+            self.kernel.apply(event, &mut changes);
+        }
+        self.tables.apply_kernel(&self.kernel, &changes);
+        self.publish();
+    }
+
+    /// Takes in what workers tell.
+    fn take_worker_events(&mut self, keeper: &mpsc::Sender<NeighbourRequest>) {
+        for ring in &mut self.engine.events {
+            for event in ring.drain(EVENTS_AT_ONCE) {
+                let ControlEvent::NeighbourWanted(port, address) = event;
+                // A keeper that is behind is asked again by the next packet that waits.
+                let _ = keeper.try_send(NeighbourRequest::Missing(Twin::Port(port), address));
+            }
+        }
+    }
+}
+
+/// Runs a node until `stop` resolves. `started` is called once it carries traffic.
+pub async fn run(
+    config: Config,
+    config_path: PathBuf,
+    cpus: usize,
+    stop: impl Future<Output = ()>,
+    started: impl FnOnce(),
+) -> Result<(), NodeError> {
+    let mut node = Node::start(config, config_path, cpus)?;
+    let outcome = serve(&mut node, stop, started).await;
+    node.engine.stop();
+    outcome
+}
+
+async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl FnOnce()) -> Result<(), NodeError> {
+    let (requests, mut requested) = mpsc::channel::<Action>(REQUESTS);
+    let handle = Arc::new(NodeHandle { requests });
+    let mut configurator = Configurator::open()?;
+    let (interfaces, watched) = watch::channel(Interfaces::default());
+    node.twin_work.splice(0..0, node.port_twins());
+    set_up_twins(node, &mut configurator, &interfaces).await?;
+
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    let (event_sender, mut events) = mpsc::channel(EVENTS);
+    let mirror = Mirror::open(watched.clone())?;
+    tasks.spawn(async move {
+        if let Err(error) = mirror.run(event_sender).await {
+            tracing::error!(%error, "the kernel's routes and neighbours are no longer followed: restart the node");
+        }
+    });
+    let (keeper, keeper_requests) = mpsc::channel(EVENTS);
+    tasks.spawn(NeighbourKeeper::open(watched)?.run(keeper_requests));
+    start_servers(node, &handle, &mut tasks).await?;
+    let mut tunnel_sockets = TunnelSockets::default();
+    tunnel_sockets.follow(node, &handle)?;
+
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    let mut started = Some(started);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            count = events.recv_many(&mut batch, EVENTS_AT_ONCE), if !events.is_closed() || !events.is_empty() => {
+                if count > 0 {
+                    node.take_kernel_events(&mut batch, &keeper);
+                }
+            }
+            Some(action) = requested.recv() => {
+                action(node);
+                let outcome = set_up_twins(node, &mut configurator, &interfaces).await;
+                if let Err(error) = outcome.and_then(|()| tunnel_sockets.follow(node, &handle)) {
+                    tracing::error!(%error, "an interface could not be set up as the configuration says");
+                }
+            }
+            _ = tick.tick() => {
+                node.take_worker_events(&keeper);
+                node.publish();
+                if node.waits_for().is_none() && let Some(started) = started.take() {
+                    started();
+                }
+            }
+        }
+    }
+    tunnel_sockets.tasks.shutdown().await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Brings the settings of twins that wait in `twin_work` to the kernel.
+async fn set_up_twins(
+    node: &mut Node,
+    configurator: &mut Configurator,
+    interfaces: &watch::Sender<Interfaces>,
+) -> Result<(), NodeError> {
+    for settings in std::mem::take(&mut node.twin_work) {
+        configurator.apply(&settings).await?;
+    }
+    let ports = node.config.ports.iter().enumerate();
+    let ports = ports.map(|(number, port)| (port.host_interface.as_str(), Twin::Port(PortId(number as u16))));
+    let tunnels = node.intent.tunnels().map(|(name, tunnel)| (name, Twin::Tunnel(tunnel.id())));
+    let known: Interfaces = ports
+        .chain(tunnels)
+        .filter_map(|(name, twin)| Some((nix::net::if_::if_nametoindex(name).ok()?, twin)))
+        .collect();
+    interfaces.send_if_modified(|current| {
+        let changed = *current != known;
+        *current = known;
+        changed
+    });
+    Ok(())
+}
+
+/// Starts the sockets of the CLI and of Prometheus.
+async fn start_servers(node: &Node, handle: &Arc<NodeHandle>, tasks: &mut JoinSet<()>) -> Result<(), NodeError> {
+    let api = ApiServer::bind(&node.config.api.socket, Arc::clone(handle) as Arc<dyn NodeControl>)?;
+    tasks.spawn(api.run());
+    if let Some(address) = node.config.api.metrics {
+        let metrics = MetricsServer::bind(address, Arc::clone(handle) as Arc<dyn NodeControl>).await;
+        tasks.spawn(metrics.map_err(|source| NodeError::Metrics { address, source })?.run());
+    }
+    Ok(())
+}
+
+/// The sockets at which `wg` finds the tunnels.
+#[derive(Default)]
+struct TunnelSockets {
+    tasks: JoinSet<()>,
+    by_tunnel: HashMap<String, AbortHandle>,
+}
+
+impl TunnelSockets {
+    /// Opens the sockets of tunnels that came, and closes those of tunnels that went.
+    fn follow(&mut self, node: &Node, handle: &Arc<NodeHandle>) -> Result<(), NodeError> {
+        self.by_tunnel.retain(|name, task| {
+            let stays = node.intent.tunnel(name).is_some();
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (name, _) in node.intent.tunnels() {
+            if !self.by_tunnel.contains_key(name) {
+                let server = UapiServer::bind(name, Arc::clone(handle) as Arc<dyn TunnelControl>)?;
+                self.by_tunnel.insert(name.to_owned(), self.tasks.spawn(server.run()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -8,6 +8,8 @@ pub mod kernel;
 pub mod leftovers;
 pub mod local_socket;
 pub mod logging;
+pub mod node;
+pub mod run;
 pub mod single_instance;
 #[cfg(test)]
 mod test_config;

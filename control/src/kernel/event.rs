@@ -4,16 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use jetway_pipelines::ids::{PortId, TunnelId};
-
-/// Which of our interfaces in the kernel is meant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Twin {
-    /// The TAP twin of a port.
-    Port(PortId),
-    /// The TUN twin of a tunnel.
-    Tunnel(TunnelId),
-}
+pub use jetway_pipelines::tables::Twin;
 
 /// Our interfaces by their index in the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jetway_aead::{Aead, Backend};
 use jetway_config::{AeadChoice, Config, Idle, MemoryKind, VirtualDriver};
 use jetway_engine::clock::Clock;
+use jetway_engine::dpdk::LogLevel;
 use jetway_engine::dpdk::device::Device;
 use jetway_engine::dpdk::eal::{Eal, EalOptions, Memory};
-use jetway_engine::dpdk::log::LogLevel;
 use jetway_engine::dpdk::mbuf::Mbuf;
 use jetway_engine::dpdk::pool::{PoolOptions, Pools};
 use jetway_engine::dpdk::port::{DpdkPort, PortOptions};
@@ -269,7 +269,7 @@ fn eal_options(config: &Config, pool: &PoolOptions) -> Result<EalOptions, NodeEr
         memory_mib: config.engine.memory.size_mib.unwrap_or_else(|| pool.memory_mib(1)),
         control_cores,
         devices: config.ports.iter().map(device_of).collect::<Result<_, _>>()?,
-        log: LogLevel::Errors,
+        log: LogLevel::Error,
     })
 }
 
@@ -320,7 +320,7 @@ fn choose_aead(choice: AeadChoice) -> Result<Aead, NodeError> {
     let backend = match choice {
         AeadChoice::Auto => return Ok(Aead::best()),
         AeadChoice::Avx512 => Backend::Avx512,
-        AeadChoice::Avx2 => Backend::Avx2,
+        AeadChoice::Avx2 => return Err(NodeError::NoAvx2),
         AeadChoice::AwsLc => Backend::AwsLc,
         AeadChoice::RustCrypto => Backend::RustCrypto,
     };

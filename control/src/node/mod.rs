@@ -63,6 +63,9 @@ pub enum NodeError {
     /// The AEAD that was asked for.
     #[error(transparent)]
     Aead(#[from] jetway_aead::Unsupported),
+    /// An AEAD that this build does not have.
+    #[error("this build has no AVX2 kernel, because aws-lc-rs is as fast there: use [engine] aead = \"auto\"")]
+    NoAvx2,
     /// No random bytes.
     #[error("the kernel gives no random bytes: {0}")]
     Randomness(getrandom::Error),
@@ -77,7 +80,7 @@ pub enum NodeError {
     Configure(#[from] crate::kernel::ConfigureError),
     /// A socket of the API or of `wg`.
     #[error(transparent)]
-    Socket(#[from] crate::LocalSocketError),
+    Socket(#[from] crate::local_socket::LocalSocketError),
     /// The address for metrics.
     #[error("cannot serve metrics on {address}: {source}; choose another address in [api] metrics")]
     Metrics {
@@ -179,9 +182,10 @@ impl Node {
             TunnelChange::PrivateKey { tunnel, private_key } => {
                 let checker = self.checker(tunnel, &private_key)?;
                 self.tables.set_checker(tunnel, checker);
-                let outcome = self.engine.handshakes.ask(move |handshaker, _| {
-                    handshaker.set_private_key(tunnel, private_key.expose()).is_ok()
-                });
+                let outcome = self
+                    .engine
+                    .handshakes
+                    .ask(move |handshaker, _| handshaker.set_private_key(tunnel, private_key.expose()).is_ok());
                 log_refusal(outcome, "private key");
                 Ok(())
             }

@@ -10,7 +10,9 @@ use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::x25519::KeyPair;
 
 use super::Node;
-use crate::api::{Count, Failure, PeerReport, PeersQuery, PortReport, Reloaded, StatsReport, TunnelReport, WorkerReport};
+use crate::api::{
+    Count, Failure, PeerReport, PeersQuery, PortReport, Reloaded, StatsReport, TunnelReport, WorkerReport,
+};
 use crate::intent::{PeerIntent, TunnelIntent};
 use crate::kernel::Twin;
 use crate::uapi::{PeerStatus, TunnelStatus, UapiError};

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Node, NodeError, State};
-use crate::api::{ApiServer, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport};
-use crate::kernel::{
-    Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin,
+use crate::api::{
+    ApiServer, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport,
 };
+use crate::kernel::{Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin};
 use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer};
 
 /// How often the node looks at what workers tell it: what a packet to an unknown neighbour waits for at most.
@@ -244,7 +244,12 @@ async fn start_servers(node: &Node, handle: &Arc<NodeHandle>, tasks: &mut JoinSe
     tasks.spawn(api.run());
     if let Some(address) = node.config.api.metrics {
         let metrics = MetricsServer::bind(address, Arc::clone(handle) as Arc<dyn NodeControl>).await;
-        tasks.spawn(metrics.map_err(|source| NodeError::Metrics { address, source })?.run());
+        let metrics = metrics.map_err(|source| NodeError::Metrics { address, source })?;
+        tasks.spawn(async move {
+            if let Err(error) = metrics.run().await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
     }
     Ok(())
 }

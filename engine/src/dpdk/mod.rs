@@ -9,3 +9,5 @@ pub mod pool;
 pub mod port;
 mod queue;
 mod setup;
+
+pub use log::LogLevel;

@@ -87,6 +87,9 @@ pub enum HandshakeError {
     /// The worker's receive slots are all taken.
     #[error("no receive slot is free")]
     NoSlot,
+    /// The node takes no new peers in: it is being drained.
+    #[error("the node is draining, and the peer has no session")]
+    Draining,
     /// A cookie reply that was refused.
     #[error(transparent)]
     Cookie(#[from] CookieError),
@@ -116,7 +119,15 @@ pub struct Handshaker {
     timers: BTreeSet<(Instant, PeerIndex)>,
     cookie_rotation: Option<Instant>,
     retired_cookies: Option<Arc<Pair>>,
+    intake: Intake,
     resources: Resources,
+}
+
+/// Whether peers without a session may get one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    Open,
+    Draining,
 }
 
 /// What the handling of one peer needs besides that peer.
@@ -167,6 +178,7 @@ impl Handshaker {
             timers: BTreeSet::new(),
             cookie_rotation: None,
             retired_cookies: None,
+            intake: Intake::Open,
             resources: Resources {
                 aead,
                 randomness,
@@ -216,6 +228,11 @@ impl Handshaker {
     pub fn handle_wanted(&mut self, now: Instant, wall: WallClock, peer: PeerIndex) {
         self.tell_time(now, wall);
         self.with_peer(now, peer, |peer, resources| peer.want_session(now, resources));
+    }
+
+    /// From now on answers only peers that have a live session: those stay and rekey, everyone else finds another node.
+    pub fn drain(&mut self) {
+        self.intake = Intake::Draining;
     }
 
     /// Notes that the session of `local_index` brought its first authentic data message, at its home worker.

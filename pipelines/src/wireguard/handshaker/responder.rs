@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::peers::PeerState;
-use super::{HandshakeError, Handshaker, Origin, Output, Resources};
+use super::{HandshakeError, Handshaker, Intake, Origin, Output, Resources};
 use crate::time::Instant;
 use crate::wireguard::message::Initiation;
 use crate::wireguard::noise::{Authentic, Opened};
@@ -94,7 +94,14 @@ impl Handshaker {
         let tunnel = self.resources.tunnels.get(&origin.tunnel).ok_or(HandshakeError::UnknownTunnel)?;
         let opened = Opened::open(&tunnel.keys, initiation)?;
         let owner = self.by_key.get(&(origin.tunnel, opened.remote)).ok_or(HandshakeError::UnknownPeer)?;
-        self.with_peer(now, *owner, |peer, resources| peer.respond(now, origin, opened, resources))
-            .unwrap_or(Err(HandshakeError::UnknownPeer))
+        let intake = self.intake;
+        self.with_peer(now, *owner, |peer, resources| {
+            let is_live = peer.peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(now));
+            if intake == Intake::Draining && !is_live {
+                return Err(HandshakeError::Draining);
+            }
+            peer.respond(now, origin, opened, resources)
+        })
+        .unwrap_or(Err(HandshakeError::UnknownPeer))
     }
 }

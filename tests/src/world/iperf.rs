@@ -75,9 +75,12 @@ pub fn iperf3_with(
     seconds: u32,
     more: &[&str],
 ) -> StreamReport {
+    // A client whose control connection dies would wait for ever.
+    let limit = (seconds + 30).to_string();
     let seconds = seconds.to_string();
     let (rate, size);
-    let mut arguments = vec!["-c", server, "-t", &seconds, "-J", "--connect-timeout", "5000"];
+    let mut arguments =
+        vec!["-k", "1", &limit, "iperf3", "-c", server, "-t", &seconds, "-J", "--connect-timeout", "5000"];
     if let Transport::Udp { rate: bits, size: bytes } = transport {
         (rate, size) = (bits.to_string(), bytes.to_string());
         arguments.extend(["-u", "-b", &rate, "-l", &size]);
@@ -87,7 +90,7 @@ pub fn iperf3_with(
         Way::Down => arguments.push("-R"),
     }
     arguments.extend(more);
-    let text = namespace.run("iperf3", &arguments);
+    let text = namespace.run("timeout", &arguments);
     parse(&text, transport).unwrap_or_else(|| panic!("iperf3 reported no result:\n{text}"))
 }
 

@@ -1,7 +1,7 @@
 //! The node under test: its configuration as text, and the running binary.
 
 use super::command::finish;
-use super::{KeyPair, Namespace, PeerState, Process, World, wait_until, wireguard_go};
+use super::{KeyPair, Namespace, PeerState, Process, Stats, World, wait_until, wireguard_go};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -139,8 +139,20 @@ impl Jetway {
 
     /// `jetway stats --json`.
     #[track_caller]
-    pub fn stats(&self) -> Value {
-        self.json(&["stats", "--json"])
+    pub fn stats(&self) -> Stats {
+        Stats(self.json(&["stats", "--json"]))
+    }
+
+    /// Asserts that every packet that the node took or made was sent, dropped for a reason, punted or is held.
+    #[track_caller]
+    pub fn assert_every_packet_is_accounted_for(&self) {
+        let mut last = Vec::new();
+        // What is under way while the counters are read is in neither column.
+        wait_until("every packet is accounted for", Duration::from_secs(5), || {
+            last = self.stats().unaccounted();
+            last.iter().all(|&packets| packets == 0)
+        });
+        assert!(!last.is_empty(), "the node has no worker");
     }
 
     /// `jetway peers --json`.

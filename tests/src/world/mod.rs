@@ -5,7 +5,6 @@
 //! Building blocks panic with the command, its output and the place in the test, because a world that cannot be built is a
 //! failed test.
 
-mod account;
 mod capture;
 mod command;
 mod iperf;
@@ -17,6 +16,7 @@ mod ping;
 mod process;
 mod servers;
 mod site;
+mod stats;
 mod wireguard_go;
 
 pub use capture::Capture;
@@ -30,6 +30,7 @@ pub use ping::{Fragmentation, Ping, PingReport, RunningPing};
 pub use process::Process;
 pub use servers::{HttpServer, download};
 pub use site::{Attachment, Gateway, Initiator, LISTEN_PORT, Outer, Site, SiteBuilder};
+pub use stats::Stats;
 pub use wireguard_go::{PeerState, WireguardGo, WireguardPeer};
 
 use std::io::Write;

@@ -243,6 +243,19 @@ impl Site {
         }
     }
 
+    /// Starts a node that ended again, on the same configuration, and waits until it answers.
+    ///
+    /// # Panics
+    /// If a port is a TAP, whose far side ended with the node.
+    #[track_caller]
+    pub fn restart_node(&mut self, world: &World) {
+        assert_eq!((self.plan.wan, self.plan.lan), (Attachment::AfPacket, Attachment::AfPacket));
+        match &mut self.gateway {
+            Terminator::Jetway(jetway) => jetway.restart(world, &self.node),
+            Terminator::WireguardGo(_) => panic!("this test looks into Jetway, and wireguard-go stands in for it"),
+        }
+    }
+
     /// Whether the node under test is what runs.
     pub fn is_jetway(&self) -> bool {
         match self.gateway {
@@ -278,7 +291,7 @@ impl Site {
     #[track_caller]
     pub fn assert_every_packet_is_accounted_for(&mut self) {
         if let Terminator::Jetway(jetway) = &self.gateway {
-            super::account::assert_conservation(jetway);
+            jetway.assert_every_packet_is_accounted_for();
         }
     }
 

@@ -8,10 +8,9 @@
 //! ```
 
 use jetway_tests::world::{
-    Contents, Image, KeyPair, LISTEN_PORT, Machine, MachinePlan, Namespace, NodeConfig, PeerConfig, PortConfig,
+    Contents, Image, KeyPair, LISTEN_PORT, Machine, MachinePlan, Namespace, NodeConfig, PeerConfig, PortConfig, Stats,
     TunnelConfig, World, binary,
 };
-use serde_json::Value;
 use std::time::Duration;
 
 const CARDS: [(&str, &str); 2] = [("wan", "0000:00:03.0"), ("lan", "0000:00:04.0")];
@@ -65,9 +64,9 @@ impl MachineSite {
 
     /// `jetway stats --json` in the node's machine.
     #[track_caller]
-    pub fn stats(&mut self) -> Value {
+    pub fn stats(&mut self) -> Stats {
         let text = self.node.run("jetway stats --json --config /etc/jetway/node.toml", STEP);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("no JSON: {error}\n{text}"))
+        Stats(serde_json::from_str(&text).unwrap_or_else(|error| panic!("no JSON: {error}\n{text}")))
     }
 }
 

@@ -1,0 +1,4 @@
+//! The target `config` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("config");

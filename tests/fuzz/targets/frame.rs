@@ -1,0 +1,4 @@
+//! The target `frame` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("frame");

@@ -1,0 +1,4 @@
+//! The target `handshake` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("handshake");

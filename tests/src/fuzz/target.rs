@@ -6,6 +6,7 @@ mod icmp_error;
 mod packet;
 mod prefix_table;
 mod wireguard_message;
+mod worker;
 
 use super::Target;
 
@@ -17,5 +18,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "prefix_table", run: prefix_table::prefix_table, further_corpus: &[] },
     Target { name: "wireguard_message", run: wireguard_message::wireguard_message, further_corpus: &[] },
     Target { name: "handshake", run: handshake::handshake, further_corpus: &[] },
+    Target { name: "worker", run: worker::worker, further_corpus: &[] },
     Target { name: "config", run: config::config, further_corpus: &["config/broken", "config/examples"] },
 ];

@@ -1,4 +1,5 @@
-//! Cuts an IPv4 packet that its sender allows to be cut (RFC 791 section 3.2, RFC 1812 section 4.2.2.7).
+//! Cuts an IPv4 packet, whole or a fragment itself, that its sender allows to be cut (RFC 791 section 3.2, RFC 1812
+//! section 4.2.2.7).
 
 use super::outputs::Outputs;
 use super::packet::{Packet, Packets, Verdict};
@@ -70,12 +71,18 @@ enum Place {
 }
 
 /// Writes a fragment's place into its header: total length, flag, offset in bytes, checksum.
+///
+/// The header is still that of the packet that is cut: where that was a fragment, offsets count from its own, and more
+/// fragments follow the last piece if they followed it.
 fn mark(header: &mut [u8], offset: usize, length: usize, place: Place) -> Option<()> {
+    let [high, low] = *header.get(6..)?.first_chunk()?;
+    let original = u16::from_be_bytes([high, low]);
     let more = match place {
         Place::Before => MORE_FRAGMENTS,
-        Place::Last => 0,
+        Place::Last => original & MORE_FRAGMENTS,
     };
-    let units = u16::try_from(offset / 8).ok().filter(|units| *units < MORE_FRAGMENTS)?;
+    let units = usize::from(original & OFFSET) + offset / 8;
+    let units = u16::try_from(units).ok().filter(|units| *units <= OFFSET)?;
     header.get_mut(2..4)?.copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
     header.get_mut(6..8)?.copy_from_slice(&(more | units).to_be_bytes());
     header.get_mut(10..12)?.fill(0);
@@ -86,3 +93,31 @@ fn mark(header: &mut [u8], offset: usize, length: usize, place: Place) -> Option
 
 /// The flag MF beside the 13 bits of the offset.
 const MORE_FRAGMENTS: u16 = 1 << 13;
+/// The offset.
+const OFFSET: u16 = MORE_FRAGMENTS - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::ipv4;
+
+    /// The flags and offset of the pieces at 0 and 800 bytes of a packet with these.
+    fn pieces(original: u16) -> [Option<u16>; 2] {
+        [(0, Place::Before), (800, Place::Last)].map(|(offset, place)| {
+            let mut header = [0; 20];
+            header[0] = 0x45;
+            header[6..8].copy_from_slice(&original.to_be_bytes());
+            mark(&mut header, offset, 820, place)?;
+            assert!(ipv4::checksum_is_right(&header));
+            Some(u16::from_be_bytes([header[6], header[7]]))
+        })
+    }
+
+    #[test]
+    fn the_pieces_of_a_fragment_take_its_place_in_the_datagram() {
+        assert_eq!(pieces(0), [Some(MORE_FRAGMENTS), Some(100)]);
+        assert_eq!(pieces(MORE_FRAGMENTS | 185), [Some(MORE_FRAGMENTS | 185), Some(MORE_FRAGMENTS | 285)]);
+        assert_eq!(pieces(185), [Some(MORE_FRAGMENTS | 185), Some(285)]);
+        assert_eq!(pieces(OFFSET), [Some(MORE_FRAGMENTS | OFFSET), None]);
+    }
+}

@@ -179,6 +179,8 @@ fn unwrap<B: PacketBuf>(
         return Err(DropReason::Consumed);
     }
     let inner = Parsed::from_ip(packet.buffer.data()).map_err(|_| DropReason::InnerMalformed)?;
+    // The seal proves who sent the header, not that it is right: a router checks it (RFC 1812 section 5.2.2).
+    inner.verify_header_checksum(packet.buffer.data())?;
     packet.buffer.truncate(inner.total_length as usize);
     let tunnel = tables.tunnel(wanted.tunnel).ok_or(DropReason::WireguardNoSession)?;
     match tunnel.allowed_ips.lookup(inner.source) {

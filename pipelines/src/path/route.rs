@@ -10,7 +10,6 @@ use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
-use crate::packet::Fragment;
 use crate::packet::icmp_error::Cause;
 use crate::packet::mss::{MssLimit, clamp_mss};
 use crate::tables::{Route, Tables, Twin};
@@ -146,7 +145,7 @@ fn too_big<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) -> Verdict<'t> {
-    if !packet.parsed.dont_fragment && packet.parsed.fragment == Fragment::No {
+    if !packet.parsed.dont_fragment {
         return super::fragment::fragment(packet, &verdict, mtu, made, pipeline, out);
     }
     let refusal = Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(mtu) });

@@ -18,15 +18,16 @@ fn run(name: &str) -> (Vec<&'static str>, Vec<&'static str>) {
 
 #[test]
 fn the_kept_inputs_do_what_they_are_named_for() {
-    let cases: [(&str, &[&str], &[&str]); 16] = [
+    let cases: [(&str, &[&str], &[&str]); 17] = [
         ("client_to_server", &["lan"], &[]),
         ("server_to_client", &["sealed", "wan"], &[]),
         ("too_big_both_ways", &["lan", "sealed", "wan"], &["too_big"]),
-        ("fragments", &["sealed", "wan"], &[]),
+        ("fragments", &["sealed", "wan"], &["consumed"]),
         ("syn", &["lan", "sealed", "wan"], &[]),
         ("hops_run_out", &["lan", "sealed", "wan"], &["ttl_exceeded"]),
         ("to_the_node", &["punted"], &[]),
         ("spoofed", &[], &["inner_source_not_allowed", "reverse_path"]),
+        ("inner_checksum_wrong", &[], &["ipv4_bad_checksum"]),
         ("replayed_and_broken", &["lan"], &["wireguard_forged", "wireguard_replayed"]),
         ("neighbour_comes_late", &["lan"], &[]),
         ("neighbour_never_comes", &[], &["no_neighbour"]),

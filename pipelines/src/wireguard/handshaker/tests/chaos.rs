@@ -116,9 +116,16 @@ fn pick<'a, T>(world: &mut World, choices: &'a [T]) -> &'a T {
     &choices[world.random.random_range(0..choices.len())]
 }
 
+/// The time to go on for after the usual number of seeds: JETWAY_FUZZ_SECONDS, as for the fuzz targets.
+fn longer() -> Duration {
+    let seconds = std::env::var("JETWAY_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 #[test]
 fn whatever_the_network_does_the_nodes_agree_recover_and_leave_nothing() {
-    for seed in 0..40 {
+    let end = std::time::Instant::now() + longer();
+    for seed in (0..).take_while(|seed| *seed < 40 || std::time::Instant::now() < end) {
         let mut chaos = Chaos::new(seed);
         for _ in 0..4 {
             for _ in 0..150 {

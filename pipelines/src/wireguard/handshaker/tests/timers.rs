@@ -215,6 +215,22 @@ fn keepalive_timeout_who_answered_sends_no_keepalive() {
 }
 
 #[test]
+fn keepalive_timeout_a_handshake_message_will_do_for_a_keepalive() {
+    let mut world = World::connected(18);
+    world.run(130 * SECOND);
+    let begin = world.now;
+    world.send(1, b"question");
+    world.run(5 * SECOND);
+    world.network.loss = 100;
+    let (now, wall) = (world.now, world.wall());
+    world.nodes[0].handshaker.handle_wanted(now, wall, PEER);
+    world.settle(0);
+    world.run(20 * SECOND);
+    assert!(initiations(&world, 0, begin) >= 1);
+    assert_eq!(world.nodes[0].keepalives(begin), 0);
+}
+
+#[test]
 fn keepalive_timeout_plus_rekey_timeout_unanswered_data_leads_to_a_new_handshake() {
     let mut world = World::connected(11);
     world.run(20 * SECOND);

@@ -35,10 +35,11 @@ impl Backend {
                 ("avx512f", is_x86_feature_detected!("avx512f")),
                 ("avx512bw", is_x86_feature_detected!("avx512bw")),
                 ("avx512ifma", is_x86_feature_detected!("avx512ifma")),
+                ("bmi2", is_x86_feature_detected!("bmi2")),
             ],
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => [("avx512f", false), ("avx512bw", false), ("avx512ifma", false)],
-            Self::AwsLc | Self::RustCrypto => [("", true); 3],
+            Self::Avx512 => [("avx512f", false), ("avx512bw", false), ("avx512ifma", false), ("bmi2", false)],
+            Self::AwsLc | Self::RustCrypto => [("", true); 4],
         };
         features.into_iter().filter(|(_, is_there)| !is_there).map(|(name, _)| name)
     }

@@ -19,7 +19,7 @@ pub fn prefetch_bytes(bytes: &[u8]) {
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn prefetch_line(address: *const u8) {
+pub(crate) fn prefetch_line(address: *const u8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: prefetching reads nothing and never faults, whatever the address; SSE is part of x86-64.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
@@ -27,7 +27,7 @@ fn prefetch_line(address: *const u8) {
 
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
-fn prefetch_line(address: *const u8) {
+pub(crate) fn prefetch_line(address: *const u8) {
     // SAFETY: PRFM reads nothing and never faults, whatever the address.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
@@ -36,4 +36,4 @@ fn prefetch_line(address: *const u8) {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(always)]
-fn prefetch_line(_address: *const u8) {}
+pub(crate) fn prefetch_line(_address: *const u8) {}

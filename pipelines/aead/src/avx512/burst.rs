@@ -1,32 +1,44 @@
-//! A burst on its way through the kernel: sorted by length, so that packets that are authenticated together are alike, and cut into
-//! pieces that stay in the first-level cache from one algorithm to the other.
+//! A burst on its way through the kernel: which packets are authenticated how and when, so that the vector and the scalar pipes are
+//! busy all the time.
+//!
+//! Packets are sorted by length. All their text goes through ChaCha20 as one stream of blocks, 32 at a time, so that no lane is
+//! empty but at the end. The longest packets are authenticated by scalar code during the rounds ([`Queue`]), as far as that has the
+//! time; the others eight at a time by vectors ([`poly1305`]), right after their encryption or before their decryption, when their
+//! text is in the first-level cache.
 
 use std::slice;
 
 use arrayvec::ArrayVec;
 
+use super::Packet;
+use super::chacha20::{self, Alongside, GROUP, Nothing};
+use super::group::{Cursor, Group};
+use super::horner::Queue;
+use super::one_time_key::OneTimeKeys;
 use super::poly1305::{self, LANES};
-use super::stream::{self, Part};
-use super::{Block, Packet};
 use crate::{OpenJob, SealJob, TAG_LENGTH, aws_lc};
 
 /// Packets that are sorted together.
-const WINDOW: usize = 64;
+pub(super) const WINDOW: usize = 64;
 
 /// A packet with a longer text gains nothing here: it fills the vectors of aws-lc by itself.
 const LONGEST: usize = 16 * 1024;
 
 /// With fewer packets most lanes would run empty, and aws-lc is faster.
-const FEWEST: usize = 2;
+const FEWEST: usize = 4;
 
-/// Text that goes through both algorithms before the next piece does.
-const PIECE_BYTES: usize = 24 * 1024;
+/// A packet with a shorter text is not worth a place in the scalar queue.
+const QUEUE_SHORTEST: usize = 256;
+
+/// Of all text, the percentage that can be authenticated by scalar code while ChaCha20 has the vector pipes: 80 blocks of 16 bytes to
+/// 32 blocks of 64.
+const QUEUE_SHARE: usize = 66;
 
 /// Something for each packet of a window.
 type Window<T> = ArrayVec<T, WINDOW>;
 
 /// Encrypts a burst of any length.
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 pub(crate) fn seal_burst(jobs: &mut [SealJob<'_>]) {
     for window in jobs.chunks_mut(WINDOW) {
         seal_window(window);
@@ -34,14 +46,14 @@ pub(crate) fn seal_burst(jobs: &mut [SealJob<'_>]) {
 }
 
 /// Decrypts a burst of any length.
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 pub(crate) fn open_burst(jobs: &mut [OpenJob<'_>]) {
     for window in jobs.chunks_mut(WINDOW) {
         open_window(window);
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn seal_window(jobs: &mut [SealJob<'_>]) {
     if jobs.len() < FEWEST {
         return aws_lc::seal_burst(jobs);
@@ -54,26 +66,17 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
         }
     }
     order.sort_unstable();
-    let packets: Window<Packet<'_>> = order
-        .iter()
-        .map(|place| {
-            // In bounds: the place was made from this index.
-            let job = &mut jobs[place.index()];
-            Packet { key: job.key, counter: job.counter, text: job.buffer.as_mut_ptr(), length: place.length() }
-        })
-        .collect();
-    for piece in pieces(&packets) {
-        let mut mac_keys: Window<Block> = piece.iter().map(|_| Block::ZERO).collect();
-        // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
-        unsafe {
-            stream::apply(piece, &mut mac_keys, Part::All);
-            authenticate(piece, &mac_keys, |packet, tag| piece[packet].set_tag(tag));
-        }
-        mac_keys.iter_mut().for_each(Block::wipe);
+    let mut packets = Window::new();
+    for place in &order {
+        // In bounds: the place was made from this index.
+        let SealJob { key, counter, buffer } = &mut jobs[place.index()];
+        packets.push(Packet { key, counter: *counter, text: buffer.as_mut_ptr(), length: place.length() });
     }
+    // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
+    unsafe { seal(&packets) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn open_window(jobs: &mut [OpenJob<'_>]) {
     if jobs.len() < FEWEST {
         return aws_lc::open_burst(jobs);
@@ -86,65 +89,210 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
         }
     }
     order.sort_unstable();
-    let packets: Window<Packet<'_>> = order
-        .iter()
-        .map(|place| {
-            // In bounds: the place was made from this index.
-            let job = &mut jobs[place.index()];
-            Packet { key: job.key, counter: job.counter, text: job.buffer.as_mut_ptr(), length: place.length() }
-        })
-        .collect();
-    let mut mac_keys: Window<Block> = packets.iter().map(|_| Block::ZERO).collect();
-    // SAFETY: makes the one-time keys and touches no text.
-    unsafe { stream::apply(&packets, &mut mac_keys, Part::MacKey) };
-
-    let mut done = 0;
-    for piece in pieces(&packets) {
-        let mut authentic = Window::<Packet<'_>>::new();
-        let range = done..done + piece.len();
-        done = range.end;
-        // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
-        unsafe {
-            authenticate(piece, &mac_keys[range.clone()], |packet, tag| {
-                // All bits are compared, at whatever place they differ; the outcome is no secret.
-                let is_authentic = piece[packet].tag() ^ tag == 0;
-                jobs[order[range.start + packet].index()].authentic = is_authentic;
-                if is_authentic {
-                    authentic.push(piece[packet]);
-                }
-            });
-            stream::apply(&authentic, &mut [], Part::Text);
-        }
+    let mut packets = Window::new();
+    for place in &order {
+        // In bounds: the place was made from this index.
+        let OpenJob { key, counter, buffer, .. } = &mut jobs[place.index()];
+        packets.push(Packet { key, counter: *counter, text: buffer.as_mut_ptr(), length: place.length() });
     }
-    mac_keys.iter_mut().for_each(Block::wipe);
+    // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
+    let authentic = unsafe { open(&packets) };
+    for (place, authentic) in order.iter().zip(authentic) {
+        jobs[place.index()].authentic = authentic;
+    }
 }
 
-/// Hands the tag of each packet of the piece to `each`, with the packet's position.
+/// Encrypts and authenticates packets that are sorted by length.
 ///
 /// # Safety
-/// The packets' texts must be valid for reads of their lengths.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-unsafe fn authenticate(piece: &[Packet<'_>], mac_keys: &[Block], mut each: impl FnMut(usize, u128)) {
-    for (group, (packets, mac_keys)) in piece.chunks(LANES).zip(mac_keys.chunks(LANES)).enumerate() {
+/// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+unsafe fn seal(packets: &[Packet<'_>]) {
+    let mut groups = [Group::new(), Group::new()];
+    let mut keys = [OneTimeKeys::ZERO; WINDOW / LANES];
+    OneTimeKeys::derive(packets, &mut keys, &mut groups);
+    let queued = queue_length(packets);
+    // SAFETY: the texts outlive the queue. None is available before it is encrypted.
+    let mut queue = unsafe { Queue::new(&packets[..queued], &keys, 0) };
+    let mut batches = packets.chunks(LANES).zip(&keys).skip(queued / LANES);
+    let mut authenticated = queued;
+
+    // Those that have a text come first.
+    let texts = &packets[..packets.partition_point(|packet| packet.length > 0)];
+    let mut cursor = Cursor::default();
+    loop {
         // SAFETY: the caller's promise.
-        let tags = unsafe { poly1305::tags(packets, mac_keys) };
-        for lane in 0..packets.len() {
-            each(group * LANES + lane, tags.of(lane));
+        unsafe { apply_keystream(texts, &mut cursor, &mut groups, &mut queue) };
+        let is_more = cursor.packet < texts.len();
+        queue.release(cursor.packet);
+        while let Some((packet, tag)) = queue.pop() {
+            // SAFETY: the caller's promise.
+            unsafe { packets[packet].set_tag(tag) };
+        }
+        while authenticated < packets.len() && (cursor.packet >= authenticated + LANES || !is_more) {
+            let Some((batch, keys)) = batches.next() else { break };
+            authenticated += batch.len();
+            // SAFETY: the caller's promise.
+            unsafe {
+                let tags = poly1305::tags(batch, keys);
+                for (lane, packet) in batch.iter().enumerate() {
+                    packet.set_tag(tags.of(lane));
+                }
+            }
+        }
+        if !is_more {
+            break;
+        }
+    }
+    while !queue.is_done() {
+        queue.run();
+        while let Some((packet, tag)) = queue.pop() {
+            // SAFETY: the caller's promise.
+            unsafe { packets[packet].set_tag(tag) };
+        }
+    }
+    keys.iter_mut().for_each(OneTimeKeys::wipe);
+    groups.iter_mut().for_each(Group::wipe);
+    queue.wipe();
+}
+
+/// Authenticates packets that are sorted by length, and decrypts those that are authentic. Says which are.
+///
+/// # Safety
+/// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+unsafe fn open(packets: &[Packet<'_>]) -> [bool; WINDOW] {
+    let mut groups = [Group::new(), Group::new()];
+    let mut keys = [OneTimeKeys::ZERO; WINDOW / LANES];
+    OneTimeKeys::derive(packets, &mut keys, &mut groups);
+    let queued = queue_length(packets);
+    // SAFETY: the texts outlive the queue.
+    let mut queue = unsafe { Queue::new(&packets[..queued], &keys, queued) };
+    let mut batches = packets[queued..].chunks(LANES).zip(&keys[queued / LANES..]);
+    let mut first_of_batch = queued;
+
+    let mut verified = Verified::new();
+    let mut cursor = Cursor::default();
+    loop {
+        if verified.blocks < 2 * GROUP {
+            if let Some((batch, keys)) = batches.next() {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let tags = poly1305::tags(batch, keys);
+                    for (lane, packet) in batch.iter().enumerate() {
+                        verified.compare(first_of_batch + lane, packet, tags.of(lane));
+                    }
+                }
+                first_of_batch += batch.len();
+                continue;
+            }
+            if !queue.is_done() {
+                queue.run();
+            } else if verified.blocks == 0 {
+                break;
+            }
+        }
+        if verified.blocks >= 2 * GROUP || queue.is_done() {
+            // SAFETY: the caller's promise. A packet is among the verified only once nobody reads its ciphertext any more.
+            verified.blocks -= unsafe { apply_keystream(&verified.packets, &mut cursor, &mut groups, &mut queue) };
+        }
+        while let Some((packet, tag)) = queue.pop() {
+            // SAFETY: the caller's promise.
+            unsafe { verified.compare(packet, &packets[packet], tag) };
+        }
+    }
+    keys.iter_mut().for_each(OneTimeKeys::wipe);
+    groups.iter_mut().for_each(Group::wipe);
+    queue.wipe();
+    verified.authentic
+}
+
+/// The packets that were found authentic.
+struct Verified<'a> {
+    packets: Window<Packet<'a>>,
+    /// Blocks of theirs that are not decrypted yet.
+    blocks: usize,
+    /// By the place of every packet: whether it is one of them.
+    authentic: [bool; WINDOW],
+}
+
+impl<'a> Verified<'a> {
+    fn new() -> Self {
+        Self { packets: Window::new(), blocks: 0, authentic: [false; WINDOW] }
+    }
+
+    /// Takes the packet in if this is its tag.
+    ///
+    /// # Safety
+    /// The tag behind the packet's text must be valid for reads.
+    #[inline]
+    unsafe fn compare(&mut self, place: usize, packet: &Packet<'a>, tag: u128) {
+        // SAFETY: the caller's promise. All bits count alike; which way the branch goes is no secret.
+        if unsafe { packet.tag() } ^ tag == 0 {
+            self.authentic[place] = true;
+            if packet.length > 0 {
+                self.packets.push(*packet);
+                self.blocks += packet.blocks();
+            }
         }
     }
 }
 
-/// Cuts sorted packets into pieces of whole groups of [`LANES`], each (but for one group at least) within [`PIECE_BYTES`].
-fn pieces<'p, 'k>(packets: &'p [Packet<'k>]) -> impl Iterator<Item = &'p [Packet<'k>]> {
-    let mut rest = packets;
-    std::iter::from_fn(move || {
-        let longest = rest.first()?.length;
-        let groups = (PIECE_BYTES / (longest.max(1) * LANES)).max(1);
-        let (piece, behind) = rest.split_at(rest.len().min(groups * LANES));
-        rest = behind;
-        Some(piece)
-    })
+/// Takes the next blocks of the packets through ChaCha20, and returns how many. The queue advances meanwhile.
+///
+/// # Safety
+/// The packets' texts must not be empty, must be valid for reads and writes, and nobody else may use what is left of them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+unsafe fn apply_keystream(
+    packets: &[Packet<'_>],
+    cursor: &mut Cursor,
+    groups: &mut [Group; 2],
+    queue: &mut Queue,
+) -> usize {
+    let [first, second] = groups;
+    let lanes = first.take_text(packets, cursor);
+    let more_lanes = if lanes == GROUP { second.take_text(packets, cursor) } else { 0 };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if more_lanes == 0 {
+            first.exclusive_or(chacha20::one_group(first.state()));
+        } else if queue.has_work() {
+            through_two(first, second, queue);
+        } else {
+            through_two(first, second, &mut Nothing);
+        }
+    }
+    lanes + more_lanes
+}
+
+/// Takes the blocks of two groups through ChaCha20, with work alongside.
+///
+/// # Safety
+/// The packets that the blocks were taken from must still be valid for reads and writes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+unsafe fn through_two<W: Alongside>(first: &Group, second: &Group, work: &mut W) {
+    let [first_stream, second_stream] = chacha20::two_groups(first.state(), second.state(), work);
+    // SAFETY: the caller's promise.
+    unsafe {
+        first.exclusive_or(first_stream);
+        second.exclusive_or(second_stream);
+    }
+}
+
+/// How many of the packets, which are sorted by length, go through the scalar queue: whole batches.
+fn queue_length(packets: &[Packet<'_>]) -> usize {
+    let total: usize = packets.iter().map(|packet| packet.length).sum();
+    let (mut queued, mut bytes) = (0, 0);
+    for batch in packets.chunks_exact(LANES) {
+        bytes += batch.iter().map(|packet| packet.length).sum::<usize>();
+        if bytes * 100 > total * QUEUE_SHARE || batch[LANES - 1].length < QUEUE_SHORTEST {
+            break;
+        }
+        queued += LANES;
+    }
+    queued
 }
 
 /// A packet's length and its index in the window, in one word that sorts the longest first.

@@ -2,7 +2,8 @@
 //!
 //! A vector holds one word of the state of 16 blocks. The rounds are inline assembly, because all 32 vector registers hold state
 //! when two groups run together, and a compiler that spills even one of them gives away what the second group wins: it fills the
-//! gaps that the latency of the first leaves in the vector pipes.
+//! gaps that the latency of the first leaves in the vector pipes. The scalar pipes have nothing to do meanwhile, so other work can
+//! be threaded between the lines ([`Alongside`]).
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -18,7 +19,53 @@ pub(super) type State = [Vector; 16];
 /// The first row of every state: "expand 32-byte k".
 pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
-/// One line of a quarter round: `$a += $b; $d ^= $a; $d <<<= $by`, in place.
+/// Scalar work to be done between the lines of the rounds, where it costs next to nothing.
+pub(super) trait Alongside {
+    /// What the work needs at hand: a local variable from [`Alongside::begin`] to [`Alongside::end`], to stay in registers.
+    type Hand;
+
+    /// Takes up the work.
+    fn begin(&mut self) -> Self::Hand;
+
+    /// Before each half of a double round: sees to it that there is something to do.
+    fn turn(&mut self, hand: &mut Self::Hand, half: Half);
+
+    /// Four times after each turn: does some of it.
+    fn step(hand: &mut Self::Hand, half: Half);
+
+    /// Puts the work away.
+    fn end(&mut self, hand: Self::Hand);
+}
+
+/// The halves of a double round.
+#[derive(Clone, Copy)]
+pub(super) enum Half {
+    /// Quarter rounds down the columns.
+    Columns,
+    /// Quarter rounds along the diagonals.
+    Diagonals,
+}
+
+/// Nothing to do alongside.
+pub(super) struct Nothing;
+
+impl Alongside for Nothing {
+    type Hand = ();
+
+    #[inline(always)]
+    fn begin(&mut self) {}
+
+    #[inline(always)]
+    fn turn(&mut self, (): &mut (), _: Half) {}
+
+    #[inline(always)]
+    fn step((): &mut (), _: Half) {}
+
+    #[inline(always)]
+    fn end(&mut self, (): ()) {}
+}
+
+/// `$a += $b; $d ^= $a; $d <<<= $by`, in place, on vector registers by number.
 macro_rules! line {
     ($a:literal, $b:literal, $d:literal, $by:literal) => {
         concat!(
@@ -47,74 +94,122 @@ macro_rules! line {
     };
 }
 
-/// Quarter rounds that do not depend on each other, line by line, so that each line's latency passes while the others run.
-macro_rules! quarter_rounds {
-    ($(($a:literal, $b:literal, $c:literal, $d:literal)),*) => {
-        concat!(
-            $(line!($a, $b, $d, 16),)*
-            $(line!($c, $d, $b, 12),)*
-            $(line!($a, $b, $d, 8),)*
-            $(line!($c, $d, $b, 7),)*
-        )
+/// One of the four lines of the quarter rounds of one half, on the state in registers 0 to 15.
+#[rustfmt::skip]
+macro_rules! first_group {
+    (columns, 1) => { concat!(line!(0, 4, 12, 16), line!(1, 5, 13, 16), line!(2, 6, 14, 16), line!(3, 7, 15, 16)) };
+    (columns, 2) => { concat!(line!(8, 12, 4, 12), line!(9, 13, 5, 12), line!(10, 14, 6, 12), line!(11, 15, 7, 12)) };
+    (columns, 3) => { concat!(line!(0, 4, 12, 8), line!(1, 5, 13, 8), line!(2, 6, 14, 8), line!(3, 7, 15, 8)) };
+    (columns, 4) => { concat!(line!(8, 12, 4, 7), line!(9, 13, 5, 7), line!(10, 14, 6, 7), line!(11, 15, 7, 7)) };
+    (diagonals, 1) => { concat!(line!(0, 5, 15, 16), line!(1, 6, 12, 16), line!(2, 7, 13, 16), line!(3, 4, 14, 16)) };
+    (diagonals, 2) => { concat!(line!(10, 15, 5, 12), line!(11, 12, 6, 12), line!(8, 13, 7, 12), line!(9, 14, 4, 12)) };
+    (diagonals, 3) => { concat!(line!(0, 5, 15, 8), line!(1, 6, 12, 8), line!(2, 7, 13, 8), line!(3, 4, 14, 8)) };
+    (diagonals, 4) => { concat!(line!(10, 15, 5, 7), line!(11, 12, 6, 7), line!(8, 13, 7, 7), line!(9, 14, 4, 7)) };
+}
+
+/// The same on the state in registers 16 to 31.
+#[rustfmt::skip]
+macro_rules! second_group {
+    (columns, 1) => { concat!(line!(16, 20, 28, 16), line!(17, 21, 29, 16), line!(18, 22, 30, 16), line!(19, 23, 31, 16)) };
+    (columns, 2) => { concat!(line!(24, 28, 20, 12), line!(25, 29, 21, 12), line!(26, 30, 22, 12), line!(27, 31, 23, 12)) };
+    (columns, 3) => { concat!(line!(16, 20, 28, 8), line!(17, 21, 29, 8), line!(18, 22, 30, 8), line!(19, 23, 31, 8)) };
+    (columns, 4) => { concat!(line!(24, 28, 20, 7), line!(25, 29, 21, 7), line!(26, 30, 22, 7), line!(27, 31, 23, 7)) };
+    (diagonals, 1) => { concat!(line!(16, 21, 31, 16), line!(17, 22, 28, 16), line!(18, 23, 29, 16), line!(19, 20, 30, 16)) };
+    (diagonals, 2) => { concat!(line!(26, 31, 21, 12), line!(27, 28, 22, 12), line!(24, 29, 23, 12), line!(25, 30, 20, 12)) };
+    (diagonals, 3) => { concat!(line!(16, 21, 31, 8), line!(17, 22, 28, 8), line!(18, 23, 29, 8), line!(19, 20, 30, 8)) };
+    (diagonals, 4) => { concat!(line!(26, 31, 21, 7), line!(27, 28, 22, 7), line!(24, 29, 23, 7), line!(25, 30, 20, 7)) };
+}
+
+/// Runs assembly on one state, in registers 0 to 15.
+#[rustfmt::skip]
+macro_rules! on_one {
+    ($x:ident, $($code:expr),*) => {
+        // SAFETY: the instructions touch no memory, no flags and no register but those named, and need AVX-512F, which the
+        // functions here have.
+        unsafe {
+            asm!(
+                $($code,)*
+                inout("zmm0") $x[0], inout("zmm1") $x[1], inout("zmm2") $x[2], inout("zmm3") $x[3],
+                inout("zmm4") $x[4], inout("zmm5") $x[5], inout("zmm6") $x[6], inout("zmm7") $x[7],
+                inout("zmm8") $x[8], inout("zmm9") $x[9], inout("zmm10") $x[10], inout("zmm11") $x[11],
+                inout("zmm12") $x[12], inout("zmm13") $x[13], inout("zmm14") $x[14], inout("zmm15") $x[15],
+                options(pure, nomem, nostack, preserves_flags),
+            )
+        }
     };
 }
 
-/// The keystream of 16 blocks: `result[lane]` is the block of that lane.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn one_group(initial: &State) -> [Vector; GROUP] {
-    let mut x = *initial;
-    // SAFETY: the instructions touch no memory and no register but those named, and need AVX-512F, which this function has.
-    unsafe {
-        asm!(
-            "2:",
-            quarter_rounds!((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15)),
-            quarter_rounds!((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)),
-            "dec {count:e}",
-            "jnz 2b",
-            count = inout(reg) 10 => _,
-            inout("zmm0") x[0], inout("zmm1") x[1], inout("zmm2") x[2], inout("zmm3") x[3],
-            inout("zmm4") x[4], inout("zmm5") x[5], inout("zmm6") x[6], inout("zmm7") x[7],
-            inout("zmm8") x[8], inout("zmm9") x[9], inout("zmm10") x[10], inout("zmm11") x[11],
-            inout("zmm12") x[12], inout("zmm13") x[13], inout("zmm14") x[14], inout("zmm15") x[15],
-            options(pure, nomem, nostack),
-        );
-    }
-    transpose(add(x, initial))
+/// Runs assembly on two states, in registers 0 to 15 and 16 to 31.
+#[rustfmt::skip]
+macro_rules! on_two {
+    ($x:ident, $y:ident, $($code:expr),*) => {
+        // SAFETY: as for one state.
+        unsafe {
+            asm!(
+                $($code,)*
+                inout("zmm0") $x[0], inout("zmm1") $x[1], inout("zmm2") $x[2], inout("zmm3") $x[3],
+                inout("zmm4") $x[4], inout("zmm5") $x[5], inout("zmm6") $x[6], inout("zmm7") $x[7],
+                inout("zmm8") $x[8], inout("zmm9") $x[9], inout("zmm10") $x[10], inout("zmm11") $x[11],
+                inout("zmm12") $x[12], inout("zmm13") $x[13], inout("zmm14") $x[14], inout("zmm15") $x[15],
+                inout("zmm16") $y[0], inout("zmm17") $y[1], inout("zmm18") $y[2], inout("zmm19") $y[3],
+                inout("zmm20") $y[4], inout("zmm21") $y[5], inout("zmm22") $y[6], inout("zmm23") $y[7],
+                inout("zmm24") $y[8], inout("zmm25") $y[9], inout("zmm26") $y[10], inout("zmm27") $y[11],
+                inout("zmm28") $y[12], inout("zmm29") $y[13], inout("zmm30") $y[14], inout("zmm31") $y[15],
+                options(pure, nomem, nostack, preserves_flags),
+            )
+        }
+    };
 }
 
-/// The keystream of 32 blocks, in less time than two groups one after the other.
+/// The keystream of 16 blocks, as words: `result[word]` has that word of each block.
 #[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn two_groups(first: &State, second: &State) -> [[Vector; GROUP]; 2] {
-    let (mut x, mut y) = (*first, *second);
-    // SAFETY: as in `one_group`.
-    unsafe {
-        asm!(
-            "2:",
-            quarter_rounds!(
-                (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
-                (16, 20, 24, 28), (17, 21, 25, 29), (18, 22, 26, 30), (19, 23, 27, 31)
-            ),
-            quarter_rounds!(
-                (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14),
-                (16, 21, 26, 31), (17, 22, 27, 28), (18, 23, 24, 29), (19, 20, 25, 30)
-            ),
-            "dec {count:e}",
-            "jnz 2b",
-            count = inout(reg) 10 => _,
-            inout("zmm0") x[0], inout("zmm1") x[1], inout("zmm2") x[2], inout("zmm3") x[3],
-            inout("zmm4") x[4], inout("zmm5") x[5], inout("zmm6") x[6], inout("zmm7") x[7],
-            inout("zmm8") x[8], inout("zmm9") x[9], inout("zmm10") x[10], inout("zmm11") x[11],
-            inout("zmm12") x[12], inout("zmm13") x[13], inout("zmm14") x[14], inout("zmm15") x[15],
-            inout("zmm16") y[0], inout("zmm17") y[1], inout("zmm18") y[2], inout("zmm19") y[3],
-            inout("zmm20") y[4], inout("zmm21") y[5], inout("zmm22") y[6], inout("zmm23") y[7],
-            inout("zmm24") y[8], inout("zmm25") y[9], inout("zmm26") y[10], inout("zmm27") y[11],
-            inout("zmm28") y[12], inout("zmm29") y[13], inout("zmm30") y[14], inout("zmm31") y[15],
-            options(pure, nomem, nostack),
+#[target_feature(enable = "avx512f,bmi2")]
+pub(super) fn one_group(initial: &State) -> State {
+    let mut x = *initial;
+    for _ in 0..10 {
+        on_one!(
+            x,
+            first_group!(columns, 1),
+            first_group!(columns, 2),
+            first_group!(columns, 3),
+            first_group!(columns, 4),
+            first_group!(diagonals, 1),
+            first_group!(diagonals, 2),
+            first_group!(diagonals, 3),
+            first_group!(diagonals, 4)
         );
     }
-    [transpose(add(x, first)), transpose(add(y, second))]
+    add(x, initial)
+}
+
+/// The keystream of 32 blocks, as words, in less time than two groups one after the other.
+#[inline]
+#[target_feature(enable = "avx512f,bmi2")]
+pub(super) fn two_groups<W: Alongside>(first: &State, second: &State, work: &mut W) -> [State; 2] {
+    let (mut x, mut y) = (*first, *second);
+    let mut hand = work.begin();
+    for _ in 0..10 {
+        work.turn(&mut hand, Half::Columns);
+        on_two!(x, y, first_group!(columns, 1), second_group!(columns, 1));
+        W::step(&mut hand, Half::Columns);
+        on_two!(x, y, first_group!(columns, 2), second_group!(columns, 2));
+        W::step(&mut hand, Half::Columns);
+        on_two!(x, y, first_group!(columns, 3), second_group!(columns, 3));
+        W::step(&mut hand, Half::Columns);
+        on_two!(x, y, first_group!(columns, 4), second_group!(columns, 4));
+        W::step(&mut hand, Half::Columns);
+        work.turn(&mut hand, Half::Diagonals);
+        on_two!(x, y, first_group!(diagonals, 1), second_group!(diagonals, 1));
+        W::step(&mut hand, Half::Diagonals);
+        on_two!(x, y, first_group!(diagonals, 2), second_group!(diagonals, 2));
+        W::step(&mut hand, Half::Diagonals);
+        on_two!(x, y, first_group!(diagonals, 3), second_group!(diagonals, 3));
+        W::step(&mut hand, Half::Diagonals);
+        on_two!(x, y, first_group!(diagonals, 4), second_group!(diagonals, 4));
+        W::step(&mut hand, Half::Diagonals);
+    }
+    work.end(hand);
+    [add(x, first), add(y, second)]
 }
 
 /// The sum of two states, word by word.
@@ -130,7 +225,7 @@ fn add(mut x: State, initial: &State) -> State {
 /// Turns words of 16 blocks into 16 blocks of words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(x: State) -> [Vector; GROUP] {
+pub(super) fn transpose(x: State) -> [Vector; GROUP] {
     let zero = _mm512_setzero_si512();
     // rows[g][k]: words 4g..4g+4 of the blocks k, k+4, k+8, k+12, one block to each 128 bits.
     let mut rows = [[zero; 4]; 4];

@@ -6,8 +6,10 @@
 
 mod burst;
 mod chacha20;
+mod group;
+mod horner;
+mod one_time_key;
 mod poly1305;
-mod stream;
 
 use std::arch::x86_64::__m512i;
 use std::ptr;
@@ -20,28 +22,12 @@ use crate::Key;
 /// 64 bytes of any meaning.
 type Vector = __m512i;
 
-/// 64 bytes that may be secret.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Block([u8; 64]);
-
-impl Block {
-    const ZERO: Self = Self([0; 64]);
-
-    fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr()
-    }
-
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.0.as_mut_ptr()
-    }
-
-    /// Overwrites it, whatever the compiler thinks of that.
-    fn wipe(&mut self) {
-        // SAFETY: a reference to itself is valid and aligned.
-        unsafe { ptr::write_volatile(self, Self::ZERO) }
-        compiler_fence(Ordering::SeqCst);
-    }
+/// Overwrites a secret with zero bytes, whatever the compiler thinks of that. For plain words and addresses.
+fn wipe<T: Copy>(secret: &mut T) {
+    // SAFETY: a reference is valid and aligned, and the types that this is used for (integers, vectors, addresses and structures
+    // of them) may be all zeros.
+    unsafe { ptr::write_volatile(secret, std::mem::zeroed()) }
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// A packet in work: `text` is followed by 16 bytes for the tag.
@@ -54,6 +40,11 @@ struct Packet<'a> {
 }
 
 impl Packet<'_> {
+    /// Blocks of ChaCha20 that hide the text.
+    fn blocks(&self) -> usize {
+        self.length.div_ceil(group::BLOCK)
+    }
+
     /// # Safety
     /// `text` must be valid for reads of `length + 16` bytes.
     unsafe fn tag(&self) -> u128 {

@@ -6,7 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Block, Packet, Vector};
+use super::one_time_key::OneTimeKeys;
+use super::{Packet, Vector};
 
 /// Packets that are worked on together.
 pub(super) const LANES: usize = 8;
@@ -53,58 +54,49 @@ impl Tags {
     }
 }
 
-/// Computes the tags of up to eight packets (empty AAD) under the one-time keys in the same rows of `mac_keys`.
+/// Computes the tags of up to eight packets under their one-time keys.
 ///
 /// # Safety
 /// Each packet's `text` must be valid for reads of `length` bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) unsafe fn tags(packets: &[Packet<'_>], mac_keys: &[Block]) -> Tags {
-    debug_assert!(packets.len() <= LANES && packets.len() == mac_keys.len());
-    let nothing = std::ptr::NonNull::<u8>::dangling().as_ptr().cast_const();
-    let mut texts = [nothing; LANES];
-    let mut lengths = [0u64; LANES];
-    let mut rows = [_mm512_setzero_si512(); LANES];
-    for (lane, (packet, mac_key)) in packets.iter().zip(mac_keys).enumerate() {
-        texts[lane] = packet.text.cast_const();
-        lengths[lane] = packet.length as u64;
-        // SAFETY: a block is 64 bytes.
-        rows[lane] = unsafe { _mm512_loadu_si512(mac_key.as_ptr().cast()) };
+pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Tags {
+    let [r_low, r_high, s_low, s_high] = [&keys.r[0], &keys.r[1], &keys.s[0], &keys.s[1]].map(|halves| load(halves));
+    let r = power(split(r_low, r_high, 0));
+    let mut state = [_mm512_setzero_si512(); 3];
+    let Some(first) = packets.first() else { return finish(state, s_low, s_high) };
+
+    // A lane without a packet repeats the first one; nobody reads its result.
+    let mut texts = [first.text.cast_const(); LANES];
+    let mut lengths = [first.length as u64; LANES];
+    for ((text, length), packet) in texts.iter_mut().zip(&mut lengths).zip(packets) {
+        *text = packet.text.cast_const();
+        *length = packet.length as u64;
     }
     let shortest = packets.iter().map(|packet| packet.length).min().unwrap_or(0);
     let longest = packets.iter().map(|packet| packet.length).max().unwrap_or(0);
-
-    let [r_low, r_high, s_low, s_high, ..] = transpose(rows);
-    let clamped_low = _mm512_and_si512(r_low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff));
-    let clamped_high = _mm512_and_si512(r_high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc));
-    let r = power(split(clamped_low, clamped_high, 0));
-
-    let mut state = [_mm512_setzero_si512(); 3];
     let mut offset = 0;
-    if shortest >= WORTH_POWERS {
-        // Lanes without a packet have no text to read.
-        // SAFETY: `texts` are valid for `shortest` bytes where there is a packet.
-        (state, offset) = unsafe { bulk(&texts, packets.len(), shortest, r) };
+    // SAFETY: the texts are valid for their lengths, by the caller's promise.
+    unsafe {
+        if shortest >= WORTH_POWERS {
+            (state, offset) = bulk(&texts, shortest, r);
+        }
+        state = tail(&texts, &lengths, longest, offset, state, r);
     }
-    // SAFETY: as above, each for its own length.
-    state = unsafe { tail(&texts, &lengths, longest, offset, state, r) };
-    finish(state, s_low, s_high)
+    // The block of lengths: the AAD is empty.
+    let block = split(_mm512_setzero_si512(), load(&lengths), BLOCK_BIT);
+    finish(reduce(multiply(sum(state, block), &r)), s_low, s_high)
 }
 
 /// All whole strides that every packet has. Returns the state and how many bytes are done.
 ///
 /// # Safety
-/// The first `count` texts must be valid for reads of `shortest` bytes.
+/// The texts must be valid for reads of `shortest` bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-unsafe fn bulk(texts: &[*const u8; LANES], count: usize, shortest: usize, r: Power) -> (Number, usize) {
+unsafe fn bulk(texts: &[*const u8; LANES], shortest: usize, r: Power) -> (Number, usize) {
     let r2 = power(reduce(multiply(r.limbs, &r)));
     let r3 = power(reduce(multiply(r2.limbs, &r)));
     let r4 = power(reduce(multiply(r2.limbs, &r2)));
-    let mut texts = *texts;
-    for lane in count..LANES {
-        // Any readable text does for a lane whose result nobody reads.
-        texts[lane] = texts[0];
-    }
     let mut state = [_mm512_setzero_si512(); 3];
     let mut offset = 0;
     while offset + STRIDE <= shortest {
@@ -124,7 +116,7 @@ unsafe fn bulk(texts: &[*const u8; LANES], count: usize, shortest: usize, r: Pow
     (state, offset)
 }
 
-/// What is left of each packet from `offset` on, and the block of lengths that ends the MAC's input.
+/// What is left of each packet from `offset` on.
 ///
 /// # Safety
 /// Each text must be valid for reads of its length.
@@ -138,32 +130,26 @@ unsafe fn tail(
     mut state: Number,
     r: Power,
 ) -> Number {
-    // SAFETY: 64 bytes of u64.
-    let length = unsafe { _mm512_loadu_si512(lengths.as_ptr().cast()) };
-    // The block of lengths comes after the text, which is padded to whole blocks.
-    let lengths_at = _mm512_and_si512(_mm512_add_epi64(length, _mm512_set1_epi64(15)), _mm512_set1_epi64(!15));
-    let last = longest.next_multiple_of(16);
-    while offset <= last {
+    let length = load(lengths);
+    while offset < longest {
         let mut rows = [_mm512_setzero_si512(); LANES];
         for (lane, row) in rows.iter_mut().enumerate() {
             let bytes = (lengths[lane] as usize).saturating_sub(offset).min(STRIDE) as u32;
             let mask = u64::MAX.checked_shr(STRIDE as u32 - bytes).unwrap_or(0);
+            // Not beyond the end, even where nothing is read: the CPU takes its time over masked access to memory that is not there.
+            let start = if bytes == 0 { 0 } else { offset };
             // SAFETY: reads the bytes of the mask alone, which lie before the end of the text.
-            *row = unsafe { _mm512_maskz_loadu_epi8(mask, texts[lane].wrapping_add(offset).cast()) };
+            *row = unsafe { _mm512_maskz_loadu_epi8(mask, texts[lane].wrapping_add(start).cast()) };
         }
         let words = transpose(rows);
         for (low, high) in [(words[0], words[1]), (words[2], words[3]), (words[4], words[5]), (words[6], words[7])] {
-            let here = _mm512_set1_epi64(offset as i64);
-            let is_lengths = _mm512_cmpeq_epi64_mask(lengths_at, here);
-            let is_part = _mm512_cmpge_epi64_mask(lengths_at, here);
-            // The AAD is empty: its length, the low word, is zero, as the bytes behind the text are.
-            let high = _mm512_mask_mov_epi64(high, is_lengths, length);
             let next = reduce(multiply(sum(state, split(low, high, BLOCK_BIT)), &r));
+            let has_block = _mm512_cmpgt_epu64_mask(length, _mm512_set1_epi64(offset as i64));
             for (limb, next) in state.iter_mut().zip(next) {
-                *limb = _mm512_mask_mov_epi64(*limb, is_part, next);
+                *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
             }
             offset += 16;
-            if offset > last {
+            if offset >= longest {
                 break;
             }
         }
@@ -208,6 +194,14 @@ fn finish(state: Number, s_low: Vector, s_high: Vector) -> Tags {
         _mm512_storeu_si512(tags.high.as_mut_ptr().cast(), high);
     }
     tags
+}
+
+/// A word for each lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(words: &[u64; LANES]) -> Vector {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 /// The limbs of a 128-bit number and what lies above it.

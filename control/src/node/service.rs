@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use jetway_config::Config;
 use jetway_pipelines::ids::PortId;
 use jetway_pipelines::path::ControlEvent;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -183,6 +184,7 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::new();
     let mut started = Some(started);
+    let mut hangups = signal(SignalKind::hangup())?;
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -193,7 +195,7 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
                     node.take_kernel_events(&mut batch, &keeper);
                 }
             }
-            Some(action) = requested.recv() => {
+            Some(action) = asked(&mut requested, &mut hangups) => {
                 action(node);
                 let outcome = set_up_twins(node, &mut configurator, &interfaces).await;
                 if let Err(error) = outcome.and_then(|()| tunnel_sockets.follow(node, &handle)) {
@@ -212,6 +214,17 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
     tunnel_sockets.tasks.shutdown().await;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// What the node is asked next, through a handle or by SIGHUP.
+async fn asked(requested: &mut mpsc::Receiver<Action>, hangups: &mut Signal) -> Option<Action> {
+    tokio::select! {
+        action = requested.recv() => action,
+        Some(()) = hangups.recv() => Some(Box::new(|node: &mut Node| match node.reload() {
+            Ok(changes) => tracing::info!(?changes, "the configuration was read again"),
+            Err(failure) => tracing::error!("{failure}: {}\n{}", failure.hint, failure.details),
+        })),
+    }
 }
 
 /// Brings the settings of twins that wait in `twin_work` to the kernel.

@@ -197,6 +197,7 @@ impl World {
             aead: Aead::best(),
             counters: Arc::new(WorkerCounters::default()),
             punt_rate: 1000,
+            punt_burst: 100,
             hash_key: [1, 2, 3, 4],
         });
         let tables = tables(&peer);

@@ -152,8 +152,9 @@ fn draw(text: &str) -> Result<String, CliError> {
     let code = QrCode::new(text.as_bytes()).map_err(|error| {
         refused(format!("the configuration does not fit into a QR code ({error}); use fewer allowed IPs"))
     })?;
-    // Light modules in the terminal's foreground: most terminals are dark, and readers want a light margin.
-    Ok(code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build())
+    // The crate's names are for black ink on paper. Most terminals are dark, and there the ink is the light part: the
+    // code's light modules and its margin, without which phones do not find it.
+    Ok(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
 }
 
 fn line(text: &mut String, key: &str, value: &str) {

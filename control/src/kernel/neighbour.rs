@@ -20,7 +20,8 @@ use super::netlink::RouteSocket;
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A stale neighbour in use is asked for at most once in this time.
 pub const REFRESH_AGAIN: Duration = Duration::from_secs(30);
-/// A neighbour that nobody used for this long is in use no more.
+/// A neighbour that was only said to be used is in use no more after this; one that a packet once waited for is in
+/// use for as long as the kernel knows it.
 pub const IN_USE: Duration = Duration::from_secs(60);
 /// Neighbours followed at most, so that a scan of a connected network costs bounded memory.
 pub const CAPACITY: usize = 65_536;
@@ -52,6 +53,8 @@ struct Entry {
     wanted: Wanted,
     asked: Option<Instant>,
     used: Option<Instant>,
+    /// Whether it was resolved because a packet waited for it.
+    resolved_for_us: bool,
 }
 
 /// Whether a packet waits for a neighbour.
@@ -74,7 +77,7 @@ impl Entry {
     }
 
     fn is_in_use(&self, now: Instant) -> bool {
-        self.used.is_some_and(|used| now.since(used) < IN_USE)
+        self.resolved_for_us || self.used.is_some_and(|used| now.since(used) < IN_USE)
     }
 
     fn is_forgettable(&self, now: Instant) -> bool {
@@ -108,6 +111,8 @@ impl NeighbourSchedule {
             }
             NeighbourRequest::Used(..) => entry.used = Some(now),
             NeighbourRequest::Observed(_, _, state) => {
+                let was_waited_for = entry.wanted == Wanted::Yes || entry.asked.is_some();
+                entry.resolved_for_us = state.is_some() && (entry.resolved_for_us || was_waited_for);
                 entry.state = state;
                 if state.is_some() {
                     entry.wanted = Wanted::No;

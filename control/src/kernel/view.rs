@@ -143,6 +143,11 @@ impl KernelView {
         self.routes.keys().filter_map(|net| Some((*net, self.best(*net)?)))
     }
 
+    /// The next hops of all routes, each once.
+    pub fn gateways(&self) -> BTreeSet<(Twin, IpAddr)> {
+        self.routes().filter_map(|(_, route)| route.twin.zip(route.via)).collect()
+    }
+
     /// The neighbour of this address, if it is usable.
     pub fn neighbour(&self, twin: Twin, addr: IpAddr) -> Option<Neighbour> {
         self.neighbours.get(&(twin, addr)).map(|stamped| stamped.value)

@@ -41,6 +41,23 @@ fn a_stale_neighbour_is_asked_for_every_half_minute_while_it_is_in_use() {
 }
 
 #[test]
+fn a_neighbour_that_a_packet_waited_for_is_kept_fresh_until_the_kernel_loses_it() {
+    let mut schedule = NeighbourSchedule::default();
+    schedule.note(NeighbourRequest::Missing(TWIN, addr(1)), at(0));
+    assert_eq!(schedule.due(at(0), 10), [(TWIN, addr(1))]);
+    schedule.note(NeighbourRequest::Observed(TWIN, addr(1), Some(NeighbourState::Fresh)), at(0));
+    assert_eq!(schedule.due(at(500), 10), []);
+    schedule.forget_unused(at(500));
+    schedule.note(NeighbourRequest::Observed(TWIN, addr(1), Some(NeighbourState::Stale)), at(501));
+    assert_eq!(schedule.due(at(501), 10), [(TWIN, addr(1))]);
+    assert_eq!(schedule.due(at(531), 10), [(TWIN, addr(1))]);
+    schedule.note(NeighbourRequest::Observed(TWIN, addr(1), None), at(600));
+    assert_eq!(schedule.due(at(600), 10), []);
+    schedule.forget_unused(at(700));
+    assert!(schedule.neighbours.is_empty());
+}
+
+#[test]
 fn fresh_and_permanent_neighbours_are_left_alone() {
     let mut schedule = NeighbourSchedule::default();
     for (last, state) in [(1, NeighbourState::Fresh), (2, NeighbourState::Permanent)] {

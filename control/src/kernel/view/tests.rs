@@ -51,6 +51,16 @@ fn the_lowest_metric_wins_and_the_next_takes_over_when_it_goes() {
 }
 
 #[test]
+fn gateways_are_told_once_however_many_routes_use_them() {
+    let view = view([
+        added("10.0.0.0/8", route("192.0.2.1", 0), Placement::Before),
+        added("10.9.0.0/16", route("192.0.2.1", 0), Placement::Before),
+        added("0.0.0.0/0", KernelRoute { twin: None, ..route("203.0.113.1", 0) }, Placement::Before),
+    ]);
+    assert_eq!(view.gateways(), BTreeSet::from([(WAN, "192.0.2.1".parse().unwrap())]));
+}
+
+#[test]
 fn an_ipv4_replace_takes_the_place_of_the_first_route_of_its_metric_alone() {
     let view = view([
         added("10.0.0.0/8", route("192.0.2.1", 0), Placement::Before),

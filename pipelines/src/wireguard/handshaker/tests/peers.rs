@@ -146,3 +146,22 @@ fn a_hundred_thousand_idle_peers_cost_no_time() {
     }
     assert!(handshaker.poll_output().is_none());
 }
+
+#[test]
+fn a_draining_node_goes_on_with_the_sessions_that_it_has_and_takes_no_others() {
+    let mut world = World::connected(9);
+    world.nodes[1].handshaker.drain();
+    for _ in 0..400 {
+        world.send(0, b"ping");
+        world.send(1, b"pong");
+        world.run(SECOND);
+    }
+    assert!(world.nodes.iter().all(|node| node.received.len() == 401), "rekeys lose nothing");
+    assert!(world.nodes[1].errors.is_empty());
+    world.run(700 * SECOND);
+    let received = world.nodes[1].received.len();
+    world.send(0, b"a stranger by now");
+    world.run(20 * SECOND);
+    assert_eq!(world.nodes[1].received.len(), received);
+    assert_eq!(world.nodes[1].errors[0], HandshakeError::Draining);
+}

@@ -124,7 +124,7 @@ lay_cables() {
   cable client eth0 node w-wan || return
   # The kernel would answer on the cable as well; only the DPDK port shall.
   inside node sysctl -qw net.ipv6.conf.w-wan.disable_ipv6=1 &&
-    inside node nft 'table netdev demo { chain ingress { type filter hook ingress device "w-wan" priority -500; policy drop; } }' &&
+    inside node nft 'table netdev demo { chain ingress { type filter hook ingress device "w-wan" priority -500; policy drop; }; }' &&
     ip -n "$NAME-client" addr add 198.51.100.2/24 dev eth0 || return
   ip -n "$NAME-switch" link add lan type bridge forward_delay 0 mcast_snooping 0 && ip -n "$NAME-switch" link set lan up || return
   for server in 0 1; do
@@ -188,7 +188,7 @@ TOML
 }
 
 start_node() {
-  inside node "$JETWAY" run --config "$WORK/node.toml" >"$WORK/node.log" 2>&1 &
+  ip netns exec "$NAME-node" "$JETWAY" run --config "$WORK/node.toml" >"$WORK/node.log" 2>&1 &
   PIDS+=($!)
   wait_for 60 node_is_ready_or_dead "$!" && kill -0 "$!" 2>/dev/null && jetway ready || return
   # The kernel's end of the TAP device goes to the switch, as a cable would; it needs a MAC address unlike the port's.
@@ -205,7 +205,7 @@ start_servers() {
   head -c 5000000 /dev/urandom >"$WORK/data"
   mkdir -p "$WORK/www" && mv "$WORK/data" "$WORK/www/data"
   for server in 1 2; do
-    inside "server$server" /usr/bin/python3 -u -m http.server 80 --bind :: --directory "$WORK/www" >"$WORK/http$server.log" 2>&1 &
+    ip netns exec "$NAME-server$server" /usr/bin/python3 -u -m http.server 80 --bind :: --directory "$WORK/www" >"$WORK/http$server.log" 2>&1 &
     PIDS+=($!)
     wait_for 20 grep -q Serving "$WORK/http$server.log" || return
   done

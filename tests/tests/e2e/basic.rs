@@ -180,7 +180,7 @@ fn tcp_to_a_server_that_never_hears_of_the_mtu_works_by_clamping() {
         return;
     }
     // A firewall in front of the server swallows what would tell it, as many do.
-    site.server.run("nft", &["table inet blind { chain input { type filter hook input priority 0; icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; } }"]);
+    site.server.run("nft", &["table inet blind { chain input { type filter hook input priority 0; icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }"]);
     let http = HttpServer::start(&world, &site.server, 8080, 3_000_000);
     for host in [SERVER_V4, &format!("[{SERVER_V6}]")] {
         let file = world.folder().join("downloaded");

@@ -110,7 +110,7 @@ impl Jetway {
     pub fn wait_until_ready(&mut self) {
         wait_until("the node answers on its socket", READY_LIMIT, || {
             assert!(self.process.is_running(), "the node ended while it started:\n{}", self.process.output());
-            self.command(&["stats", "--json"]).is_ok()
+            self.command(&["ready"]).is_ok()
         });
     }
 

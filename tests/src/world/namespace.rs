@@ -139,7 +139,7 @@ impl Namespace {
     pub fn hand_to_dpdk(&self, interface: &str) {
         self.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1");
         let rules = format!(
-            "table netdev dpdk_{interface} {{ chain ingress {{ type filter hook ingress device \"{interface}\" priority -500; policy drop; }} }}"
+            "table netdev dpdk_{interface} {{ chain ingress {{ type filter hook ingress device \"{interface}\" priority -500; policy drop; }}; }}"
         );
         self.run("nft", &[&rules]);
     }

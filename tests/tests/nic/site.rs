@@ -211,7 +211,7 @@ fn start_node(node: &mut Machine, config: &NodeConfig) {
     node.write("/etc/jetway/jw0.key", &config.tunnels[0].key.private);
     node.write("/etc/jetway/node.toml", &config.to_toml_in("/etc/jetway"));
     node.run("jetway run --config /etc/jetway/node.toml >/dev/ttyS0 2>&1 &", STEP);
-    node.wait_for("jetway stats --json --config /etc/jetway/node.toml", STEP);
+    node.wait_for("jetway ready --config /etc/jetway/node.toml", STEP);
 }
 
 fn start_client(client: &mut Machine, node_key: &KeyPair, client_key: &KeyPair) {

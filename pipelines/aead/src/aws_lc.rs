@@ -20,7 +20,7 @@ const SUCCESS: i32 = 1;
 pub(crate) fn seal_burst(jobs: &mut [SealJob<'_>]) {
     let mut context = Context::empty();
     for job in jobs {
-        if !context.seal(job) {
+        if !context.seal(job.key, &nonce(job.counter), &[], job.buffer) {
             job.buffer.fill(0);
         }
     }
@@ -29,7 +29,7 @@ pub(crate) fn seal_burst(jobs: &mut [SealJob<'_>]) {
 pub(crate) fn open_burst(jobs: &mut [OpenJob<'_>]) {
     let mut context = Context::empty();
     for job in jobs {
-        job.authentic = context.open(job);
+        job.authentic = context.open(job.key, &nonce(job.counter), &[], job.buffer);
     }
 }
 
@@ -48,14 +48,13 @@ impl<'a> Context<'a> {
     /// Encrypts one packet. Returns whether it was done: not when the buffer lacks the room of a tag, or is longer than the
     /// 256 GiB of RFC 8439.
     #[inline]
-    pub(crate) fn seal(&mut self, job: &mut SealJob<'a>) -> bool {
-        let nonce = nonce(job.counter);
-        let Some((text, tag)) = job.buffer.split_last_chunk_mut::<TAG_LENGTH>() else { return false };
-        let Some(context) = self.prepare(job.key) else { return false };
+    pub(crate) fn seal(&mut self, key: &'a Key, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> bool {
+        let Some((text, tag)) = buffer.split_last_chunk_mut::<TAG_LENGTH>() else { return false };
+        let Some(context) = self.prepare(key) else { return false };
         let mut tag_length = 0;
         // SAFETY: `context` is initialised. Each pointer comes with the length of the slice that it was taken from. Output and input
-        // are the same bytes, which aws-lc allows ("in and out may alias exactly"); `tag` is disjoint from them. No extra input
-        // and no AAD: null with length zero.
+        // are the same bytes, which aws-lc allows ("in and out may alias exactly"); `tag` is disjoint from them. No extra
+        // input: null with length zero.
         let result = unsafe {
             EVP_AEAD_CTX_seal_scatter(
                 context,
@@ -69,8 +68,8 @@ impl<'a> Context<'a> {
                 text.len(),
                 ptr::null(),
                 0,
-                ptr::null(),
-                0,
+                aad.as_ptr(),
+                aad.len(),
             )
         };
         result == SUCCESS && tag_length == TAG_LENGTH
@@ -78,10 +77,9 @@ impl<'a> Context<'a> {
 
     /// Decrypts one packet and returns whether it is authentic. When it is not, aws-lc has zeroed the ciphertext.
     #[inline]
-    pub(crate) fn open(&mut self, job: &mut OpenJob<'a>) -> bool {
-        let nonce = nonce(job.counter);
-        let Some((text, tag)) = job.buffer.split_last_chunk_mut::<TAG_LENGTH>() else { return false };
-        let Some(context) = self.prepare(job.key) else { return false };
+    pub(crate) fn open(&mut self, key: &'a Key, nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> bool {
+        let Some((text, tag)) = buffer.split_last_chunk_mut::<TAG_LENGTH>() else { return false };
+        let Some(context) = self.prepare(key) else { return false };
         // SAFETY: as for `seal`; `tag` is only read.
         let result = unsafe {
             EVP_AEAD_CTX_open_gather(
@@ -93,8 +91,8 @@ impl<'a> Context<'a> {
                 text.len(),
                 tag.as_ptr(),
                 tag.len(),
-                ptr::null(),
-                0,
+                aad.as_ptr(),
+                aad.len(),
             )
         };
         result == SUCCESS

@@ -244,7 +244,7 @@ impl<'a> Verified<'a> {
 /// The packets' texts must not be empty, must be valid for reads and writes, and nobody else may use what is left of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-unsafe fn apply_keystream(
+pub(super) unsafe fn apply_keystream(
     packets: &[Packet<'_>],
     cursor: &mut Cursor,
     groups: &mut [Group; 2],

@@ -59,6 +59,13 @@ impl Group {
         Self { state, address: [0; GROUP], bytes: [0; GROUP] }
     }
 
+    /// Sets the first word of every nonce, which is zero in WireGuard.
+    #[cfg(test)]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn set_nonce_prefix(&mut self, prefix: u32) {
+        self.state[NONCE - 1] = _mm512_set1_epi32(prefix as i32);
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.state
     }

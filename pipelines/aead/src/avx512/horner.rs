@@ -70,7 +70,7 @@ impl Multiplier {
 }
 
 impl Queue {
-    /// A queue of these packets, with their one-time keys.
+    /// A queue of these packets, with their one-time keys. Each must be as long as a stride, 64 bytes, at least.
     ///
     /// # Safety
     /// The texts of the packets, and 16 bytes behind each, must stay valid for reads as long as the queue is used.
@@ -115,9 +115,23 @@ impl Queue {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(usize, u128)> {
         let packet = usize::from(*self.finished.get(self.handed_out)?);
+        // Of the two lengths at the end, that of the AAD is zero.
+        self.pop_ending([0, self.works[packet].length as u64])
+    }
+
+    /// The same, with the two words of the last block.
+    #[inline]
+    pub(super) fn pop_ending(&mut self, last_block: [u64; 2]) -> Option<(usize, u128)> {
+        let packet = usize::from(*self.finished.get(self.handed_out)?);
         self.handed_out += 1;
         // SAFETY: the text is valid, as `new` was promised.
-        Some((packet, unsafe { self.works[packet].finish() }))
+        Some((packet, unsafe { self.works[packet].finish(last_block) }))
+    }
+
+    /// Declares the packets, shorter than a stride, ready for their last blocks.
+    #[cfg(test)]
+    pub(super) fn skip_strides(&mut self) {
+        self.finished.extend((0..).take(self.works.len()));
     }
 
     /// Goes on without ChaCha20 beside it, until a packet is done. Some available packet must not be.
@@ -218,11 +232,11 @@ impl Stream {
 }
 
 impl Work {
-    /// The tag, when the strides are done.
+    /// The tag, when the strides are done, with the two words of the last block.
     ///
     /// # Safety
     /// The text and 16 bytes behind it must be valid for reads.
-    unsafe fn finish(&self) -> u128 {
+    unsafe fn finish(&self, last_block: [u64; 2]) -> u128 {
         let multiplier = Multiplier::new(self.r);
         let mut sum = self.sum;
         let mut offset = self.length - self.length % STRIDE;
@@ -234,8 +248,7 @@ impl Work {
             sum = sum.with([block as u64, (block >> 64) as u64]).times(&multiplier);
             offset += BLOCK;
         }
-        // Of the two lengths, that of the AAD is zero.
-        let sum = sum.with([0, self.length as u64]).times(&multiplier);
+        let sum = sum.with(last_block).times(&multiplier);
         let [low, high] = self.s.map(u128::from);
         sum.reduced().wrapping_add(low | high << 64)
     }

@@ -59,3 +59,6 @@ impl Packet<'_> {
         unsafe { self.text.add(self.length).cast::<u128>().write_unaligned(tag.to_le()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

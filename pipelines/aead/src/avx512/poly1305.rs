@@ -60,6 +60,22 @@ impl Tags {
 /// Each packet's `text` must be valid for reads of `length` bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Tags {
+    // The block of lengths: the AAD is empty.
+    // SAFETY: the caller's promise.
+    unsafe { tags_ending(packets, keys, |lengths| [[0; LANES], *lengths]) }
+}
+
+/// The same, where `last_block` makes the two words of the last block from the lengths of the texts.
+///
+/// # Safety
+/// As for [`tags`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+pub(super) unsafe fn tags_ending(
+    packets: &[Packet<'_>],
+    keys: &OneTimeKeys,
+    last_block: impl Fn(&[u64; LANES]) -> [[u64; LANES]; 2],
+) -> Tags {
     let [r_low, r_high, s_low, s_high] = [&keys.r[0], &keys.r[1], &keys.s[0], &keys.s[1]].map(|halves| load(halves));
     let r = power(split(r_low, r_high, 0));
     let mut state = [_mm512_setzero_si512(); 3];
@@ -82,8 +98,8 @@ pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Tags {
         }
         state = tail(&texts, &lengths, longest, offset, state, r);
     }
-    // The block of lengths: the AAD is empty.
-    let block = split(_mm512_setzero_si512(), load(&lengths), BLOCK_BIT);
+    let [aad_lengths, text_lengths] = last_block(&lengths);
+    let block = split(load(&aad_lengths), load(&text_lengths), BLOCK_BIT);
     finish(reduce(multiply(sum(state, block), &r)), s_low, s_high)
 }
 

@@ -16,7 +16,7 @@ deps: ## install what is missing (Debian packages; needs root only if something 
 
 build: ## the release binary, target/release/jetway
 	@tests/install-deps.sh build
-	$(CARGO) build --locked --release -p jetway
+	$(CARGO) build --locked --release --workspace --bins
 
 demo: ## a whole airport in network namespaces, shown step by step (DEMO_HOLD=1 keeps it up)
 	@tests/install-deps.sh build world
@@ -24,14 +24,14 @@ demo: ## a whole airport in network namespaces, shown step by step (DEMO_HOLD=1 
 
 test: ## every test, from lint to the emulated machine; needs root
 	@tests/install-deps.sh
-	@tests/run.sh lint pure unit loom fuzz e2e load nic
+	@tests/run.sh lint unit loom fuzz e2e load nic
 
 test-pure: ## what needs neither DPDK nor root: config, pipelines, AEAD, rings
 	@tests/run.sh pure loom
 
 test-unit: ## unit and property tests of every crate
 	@tests/install-deps.sh build
-	@tests/run.sh pure unit
+	@tests/run.sh unit
 
 test-loom: ## rings and table swap under every thread interleaving
 	@tests/run.sh loom

@@ -109,7 +109,7 @@ wait_for() {
 }
 
 build() {
-  [ -n "${JETWAY_BIN:-}" ] || cargo build --locked --release -p jetway
+  [ -n "${JETWAY_BIN:-}" ] || cargo build --locked --release --workspace --bins
   [ -x "$JETWAY" ] || { echo "$JETWAY is not there"; return 1; }
 }
 

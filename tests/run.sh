@@ -51,10 +51,11 @@ part_pure() {
   step pure cargo test --locked --no-fail-fast -p jetway-config -p jetway-pipelines -p jetway-aead -p jetway-sync
 }
 
+# Every test but the parts below. All of them name the whole workspace, so that cargo unites the features of dependencies
+# in one way and builds each of them once for a profile.
 part_unit() {
-  step unit cargo test --locked --no-fail-fast --workspace \
-    --exclude jetway-config --exclude jetway-pipelines --exclude jetway-aead --exclude jetway-sync --exclude jetway-tests
-  step models cargo test --locked --no-fail-fast -p jetway-tests --lib --bins $(test_targets_beside e2e load nic fuzz)
+  # shellcheck disable=SC2046
+  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside e2e load nic fuzz)
 }
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
@@ -63,30 +64,30 @@ part_loom() {
 }
 
 part_fuzz() {
-  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release -p jetway-tests --test fuzz -- --test-threads=2
+  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release --workspace --test fuzz -- --test-threads=2
 }
 
 part_e2e() {
-  step build-debug cargo build --locked -p jetway || return
-  step e2e cargo test --locked -p jetway-tests --test e2e -- --test-threads="${E2E_THREADS:-4}"
+  step build-debug cargo build --locked --workspace --bins || return
+  step e2e cargo test --locked --workspace --test e2e -- --test-threads="${E2E_THREADS:-4}"
 }
 
 part_load() {
-  step build-release cargo build --locked --release -p jetway || return
-  step load cargo test --locked --release -p jetway-tests --test load -- --test-threads=1
+  step build-release cargo build --locked --release --workspace --bins || return
+  step load cargo test --locked --release --workspace --test load -- --test-threads=1
 }
 
 part_nic() {
-  step build-release cargo build --locked --release -p jetway || return
-  step nic cargo test --locked --release -p jetway-tests --test nic -- --test-threads=1
+  step build-release cargo build --locked --release --workspace --bins || return
+  step nic cargo test --locked --release --workspace --test nic -- --test-threads=1
 }
 
-# Cargo flags that name every integration test of jetway-tests but the given ones.
+# Cargo flags that name every integration test of the workspace but the given ones.
 test_targets_beside() {
   local path name
-  for path in tests/tests/*.rs tests/tests/*/main.rs; do
+  for path in {config,pipelines,pipelines/aead,bindings,engine,engine/sync,control,perf,tests}/tests/{*.rs,*/main.rs}; do
     [ -e "$path" ] || continue
-    name=${path#tests/tests/} name=${name%/main.rs} name=${name%.rs}
+    name=${path##*/tests/} name=${name%/main.rs} name=${name%.rs}
     case " $* " in *" $name "*) ;; *) echo "--test $name" ;; esac
   done
 }

@@ -3,7 +3,7 @@
 use jetway_pipelines::buffer::{BufferPool, PacketBuf};
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{PortId, WorkerId};
-use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs};
+use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs, RingFull};
 use jetway_pipelines::tables::Twin;
 use jetway_sync::spsc::Producer;
 
@@ -119,12 +119,12 @@ impl<B: PacketBuf> Outputs<B> for Exits<B> {
         })
     }
 
-    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), HandshakeEvent> {
-        self.handshake_events.push(event)
+    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), RingFull> {
+        self.handshake_events.push(event).map_err(|_| RingFull)
     }
 
-    fn tell_control(&mut self, event: ControlEvent) -> Result<(), ControlEvent> {
-        self.control_events.push(event)
+    fn tell_control(&mut self, event: ControlEvent) -> Result<(), RingFull> {
+        self.control_events.push(event).map_err(|_| RingFull)
     }
 
     fn allocate(&mut self) -> Option<B> {

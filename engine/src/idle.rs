@@ -47,14 +47,11 @@ impl Idle {
             return None;
         }
         self.empty_turns = self.empty_turns.saturating_add(1);
-        match self.empty_turns {
-            ..=SPINS => {
-                std::hint::spin_loop();
-                None
-            }
-            ..=PATIENCE => Some(SHORT_SLEEP),
-            _ => Some(LONG_SLEEP),
+        if self.empty_turns <= SPINS {
+            std::hint::spin_loop();
+            return None;
         }
+        Some(if self.empty_turns <= PATIENCE { SHORT_SLEEP } else { LONG_SLEEP })
     }
 }
 

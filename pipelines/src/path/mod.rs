@@ -31,6 +31,6 @@ mod admission;
 
 pub use admission::Admission;
 pub use event::{Answer, Command, ControlEvent, HandshakeEvent};
-pub use outputs::Outputs;
+pub use outputs::{Outputs, RingFull};
 pub use packet::{BURST, Packet, Packets, Verdict};
 pub use pipeline::{Pipeline, Scene, Settings};

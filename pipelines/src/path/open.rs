@@ -16,12 +16,10 @@ use crate::packet::Parsed;
 use crate::packet::ecn::{self, Inconsistent};
 use crate::tables::Tables;
 use crate::time::Instant;
-use crate::wireguard::constants::{
-    DATA_HEADER_SIZE, KEEPALIVE_TIMEOUT, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_TIMEOUT, TAG_SIZE,
-};
+use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
 use crate::wireguard::message::{Data, MessageType};
 use crate::wireguard::peer::Content;
-use crate::wireguard::{Endpoint, Receiver, Role, message};
+use crate::wireguard::{Endpoint, Receiver, message};
 
 /// A data message that waits for the AEAD.
 struct Pending {
@@ -237,18 +235,13 @@ impl Heard {
             let event = HandshakeEvent::Confirmed(peer.index, receiver.session.local_index);
             lost += u64::from(out.tell_handshaker(event).is_err());
         }
-        if wants_rekey_on_receive(receiver, now) && peer.want_handshake() {
-            if out.tell_handshaker(HandshakeEvent::Wanted(peer.index)).is_err() {
-                peer.handshake_answered();
-                lost += 1;
-            }
+        if receiver.session.wants_rekey_on_receive(now)
+            && peer.want_handshake()
+            && out.tell_handshaker(HandshakeEvent::Wanted(peer.index)).is_err()
+        {
+            peer.handshake_answered();
+            lost += 1;
         }
         pipeline.counters.events_lost.add(lost);
     }
-}
-
-/// An initiator that only receives rekeys in time before the session dies (paper, section 6.2).
-fn wants_rekey_on_receive(receiver: &Receiver, now: Instant) -> bool {
-    receiver.session.role == Role::Initiator
-        && now.since(receiver.session.created) >= REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
 }

@@ -4,6 +4,10 @@ use super::event::{ControlEvent, HandshakeEvent};
 use crate::ids::{PortId, WorkerId};
 use crate::tables::Twin;
 
+/// A ring had no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingFull;
+
 /// The ways out of a worker. Each gives back what it could not take, and that is counted, never lost in silence.
 pub trait Outputs<B> {
     /// Queues a frame for a port.
@@ -12,10 +16,10 @@ pub trait Outputs<B> {
     fn punt(&mut self, to: Twin, packet: B) -> Result<(), B>;
     /// Gives a frame that came in by `port` to another worker.
     fn hand_off(&mut self, to: WorkerId, port: PortId, frame: B) -> Result<(), B>;
-    /// Tells the handshaker.
-    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), HandshakeEvent>;
-    /// Tells control.
-    fn tell_control(&mut self, event: ControlEvent) -> Result<(), ControlEvent>;
+    /// Tells the handshaker; what it cannot be told is dropped.
+    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), RingFull>;
+    /// Tells control; what it cannot be told is dropped.
+    fn tell_control(&mut self, event: ControlEvent) -> Result<(), RingFull>;
     /// Takes a buffer whose packet ends here; it may be freed later, with others.
     fn discard(&mut self, buffer: B) {
         drop(buffer);

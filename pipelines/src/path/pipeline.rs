@@ -154,7 +154,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let answer = match command {
             Command::AddPage(number, page) => self.slots.add_page(number, page).map(HandshakeEvent::SparePage),
             Command::InstallReceiver(slot, receiver) => {
-                self.slots.install(slot, receiver).map(|old| HandshakeEvent::Replaced(old))
+                self.slots.install(slot, receiver).map(HandshakeEvent::Replaced)
             }
             Command::RemoveReceiver(slot) => Some(HandshakeEvent::Removed(slot, self.slots.remove(slot))),
             Command::SendKeepalive(peer) => {

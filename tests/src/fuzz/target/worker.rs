@@ -22,7 +22,7 @@ use jetway_pipelines::packet::ecn::Dscp;
 use jetway_pipelines::packet::udp::Udp;
 use jetway_pipelines::packet::{Frame, MacAddress, Parsed, Protocol, ipv4, udp};
 use jetway_pipelines::path::slots::Page;
-use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent, Outputs, Pipeline, Scene, Settings};
+use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent, Outputs, Pipeline, RingFull, Scene, Settings};
 use jetway_pipelines::tables::{ChecksumBy, PortEntry, Route, Source as Addresses, Tables, TunnelEntry, Twin};
 use jetway_pipelines::time::Instant;
 use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
@@ -109,11 +109,11 @@ impl Outputs<HeapBuf> for Lists {
         Ok(())
     }
 
-    fn tell_handshaker(&mut self, _event: HandshakeEvent) -> Result<(), HandshakeEvent> {
+    fn tell_handshaker(&mut self, _event: HandshakeEvent) -> Result<(), RingFull> {
         Ok(())
     }
 
-    fn tell_control(&mut self, _event: ControlEvent) -> Result<(), ControlEvent> {
+    fn tell_control(&mut self, _event: ControlEvent) -> Result<(), RingFull> {
         Ok(())
     }
 

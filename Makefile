@@ -53,7 +53,9 @@ fuzz: ## fuzz every parser and state machine for FUZZ_SECONDS each
 
 perf: ## measure, beside peers, in one run
 	@tests/install-deps.sh build world
-	$(CARGO) run --locked --release -p jetway-perf
+	$(CARGO) build --locked --release --workspace --bins
+	$(CARGO) run --locked --release --workspace --bin jetway-perf -- all
+	perf/peers.sh
 
 lint: ## formatting and clippy
 	@tests/run.sh lint

@@ -29,6 +29,8 @@ pub struct Tables {
     pub local: Arc<HashSet<IpAddr, ahash::RandomState>>,
     /// Routes, mirrored from the kernel.
     pub routes: Lpm<Route>,
+    /// How much of what is addressed to the node itself goes to the kernel, for each worker.
+    pub punt_limit: PuntLimit,
     /// Link-layer addresses of next hops, mirrored from the kernel.
     pub neighbours: Arc<HashMap<(PortId, IpAddr), MacAddress, ahash::RandomState>>,
 }
@@ -47,6 +49,21 @@ impl Tables {
     /// Whether `address` is one of the node's own.
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.local.contains(&address)
+    }
+}
+
+/// How many packets a worker gives to the kernel, besides neighbour discovery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PuntLimit {
+    /// In a second.
+    pub rate: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Default for PuntLimit {
+    fn default() -> Self {
+        Self { rate: 10_000, burst: 1_000 }
     }
 }
 

@@ -110,8 +110,6 @@ impl Engine {
                 index_layout: layout.clone(),
                 aead,
                 counters: Arc::clone(counters),
-                punt_rate: config.engine.punt.rate / u32::from(workers),
-                punt_burst: config.engine.punt.burst / u32::from(workers),
                 hash_key: random_words()?,
             };
             let pipeline = Pipeline::new(settings);

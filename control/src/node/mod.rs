@@ -25,7 +25,7 @@ use jetway_pipelines::ids::{PeerIndex, TunnelId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
 use jetway_pipelines::packet::ecn::Dscp;
-use jetway_pipelines::tables::{ChecksumBy, PortEntry, Source, TunnelEntry};
+use jetway_pipelines::tables::{ChecksumBy, PortEntry, PuntLimit, Source, TunnelEntry};
 use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::cookie::CookieChecker;
 use jetway_pipelines::wireguard::x25519::KeyPair;
@@ -150,6 +150,7 @@ impl Node {
         };
         let changes = node.intent.reload(&node.config);
         node.carry_out(changes)?;
+        node.set_limits();
         node.publish();
         Ok(node)
     }
@@ -198,7 +199,7 @@ impl Node {
 
     fn add_tunnel(&mut self, tunnel: TunnelId, name: &str) -> Result<(), NodeError> {
         let (Some(wanted), Some(intent)) = (self.config.tunnel(name), self.intent.tunnel(name)) else { return Ok(()) };
-        let (mtu, dscp) = (wanted.mtu, if wanted.copy_dscp { Dscp::Copy } else { Dscp::Hide });
+        let (mtu, dscp) = (wanted.mtu, dscp_of(wanted));
         let (listen_port, private_key) = (intent.listen_port(), intent.private_key().clone());
         let settings = self.tunnel_twin(wanted);
         let checker = self.checker(tunnel, &private_key)?;
@@ -244,11 +245,23 @@ impl Node {
         difference.apply(&mut self.config);
         let changes = self.intent.reload(&self.config);
         self.carry_out(changes).map_err(|error| Failure::new(error.to_string(), "correct it and reload again"))?;
+        self.set_limits();
         self.twin_work = self.port_twins();
         let tunnels: Vec<_> = self.config.tunnels.iter().map(|tunnel| self.tunnel_twin(tunnel)).collect();
         self.twin_work.extend(tunnels);
         self.publish();
         Ok(report)
+    }
+
+    /// Takes what needs no more than a look at the configuration to the tables.
+    fn set_limits(&mut self) {
+        let (limit, workers) = (self.config.engine.punt, self.engine.counters.len() as u32);
+        self.tables.set_punt_limit(PuntLimit { rate: limit.rate / workers, burst: limit.burst / workers });
+        for tunnel in &self.config.tunnels {
+            if let Some(intent) = self.intent.tunnel(tunnel.name.as_str()) {
+                self.tables.set_dscp(intent.id(), dscp_of(tunnel));
+            }
+        }
     }
 
     /// Does what `wg` asks.
@@ -258,6 +271,10 @@ impl Node {
         self.publish();
         Ok(())
     }
+}
+
+fn dscp_of(tunnel: &jetway_config::Tunnel) -> Dscp {
+    if tunnel.copy_dscp { Dscp::Copy } else { Dscp::Hide }
 }
 
 fn twin_settings(name: &str, addresses: &[IpNet], mtu: u16, mac: Option<[u8; 6]>) -> TwinSettings {

@@ -1,6 +1,7 @@
 //! The node's task: one thing after the other, for the kernel, the workers, the operator and the clock.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +177,9 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
     });
     let (keeper, keeper_requests) = mpsc::channel(EVENTS);
     tasks.spawn(NeighbourKeeper::open(watched)?.run(keeper_requests));
-    start_servers(node, &handle, &mut tasks).await?;
+    tasks.spawn(ApiServer::bind(&node.config.api.socket, Arc::clone(&handle) as Arc<dyn NodeControl>)?.run());
+    let mut metrics = Metrics::default();
+    metrics.follow(node, &handle).await?;
     let mut tunnel_sockets = TunnelSockets::default();
     tunnel_sockets.follow(node, &handle)?;
 
@@ -198,14 +201,15 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
             Some(action) = asked(&mut requested, &mut hangups) => {
                 action(node);
                 let outcome = set_up_twins(node, &mut configurator, &interfaces).await;
-                if let Err(error) = outcome.and_then(|()| tunnel_sockets.follow(node, &handle)) {
-                    tracing::error!(%error, "an interface could not be set up as the configuration says");
+                let outcome = outcome.and_then(|()| tunnel_sockets.follow(node, &handle));
+                for error in [outcome.err(), metrics.follow(node, &handle).await.err()].into_iter().flatten() {
+                    tracing::error!(%error, "not everything is as the configuration says");
                 }
             }
             _ = tick.tick() => {
                 node.take_worker_events(&keeper);
                 node.publish();
-                if node.waits_for().is_none() && let Some(started) = started.take() {
+                if started.is_some() && node.waits_for().is_none() && let Some(started) = started.take() {
                     started();
                 }
             }
@@ -251,20 +255,34 @@ async fn set_up_twins(
     Ok(())
 }
 
-/// Starts the sockets of the CLI and of Prometheus.
-async fn start_servers(node: &Node, handle: &Arc<NodeHandle>, tasks: &mut JoinSet<()>) -> Result<(), NodeError> {
-    let api = ApiServer::bind(&node.config.api.socket, Arc::clone(handle) as Arc<dyn NodeControl>)?;
-    tasks.spawn(api.run());
-    if let Some(address) = node.config.api.metrics {
-        let metrics = MetricsServer::bind(address, Arc::clone(handle) as Arc<dyn NodeControl>).await;
-        let metrics = metrics.map_err(|source| NodeError::Metrics { address, source })?;
-        tasks.spawn(async move {
-            if let Err(error) = metrics.run().await {
-                tracing::error!(%error, "metrics are no longer served");
-            }
-        });
+/// Where Prometheus fetches metrics.
+#[derive(Default)]
+struct Metrics {
+    address: Option<SocketAddr>,
+    task: JoinSet<()>,
+}
+
+impl Metrics {
+    /// Serves where the configuration says, and nowhere else.
+    async fn follow(&mut self, node: &Node, handle: &Arc<NodeHandle>) -> Result<(), NodeError> {
+        let wanted = node.config.api.metrics;
+        if self.address == wanted {
+            return Ok(());
+        }
+        self.task.shutdown().await;
+        self.address = None;
+        if let Some(address) = wanted {
+            let server = MetricsServer::bind(address, Arc::clone(handle) as Arc<dyn NodeControl>).await;
+            let server = server.map_err(|source| NodeError::Metrics { address, source })?;
+            self.task.spawn(async move {
+                if let Err(error) = server.run().await {
+                    tracing::error!(%error, "metrics are no longer served");
+                }
+            });
+            self.address = wanted;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The sockets at which `wg` finds the tunnels.

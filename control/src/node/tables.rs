@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use jetway_pipelines::ids::{PortId, TunnelId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
-use jetway_pipelines::tables::{PortEntry, Route, Source, Tables, TunnelEntry, Twin};
+use jetway_pipelines::packet::ecn::Dscp;
+use jetway_pipelines::tables::{PortEntry, PuntLimit, Route, Source, Tables, TunnelEntry, Twin};
 use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::cookie::CookieChecker;
 
@@ -160,6 +161,19 @@ impl TablesBuilder {
         listeners.remove(&before);
         listeners.insert(port, tunnel);
         self.change_tunnel(tunnel, |entry| entry.listen_port = port);
+    }
+
+    /// Sets what becomes of the DSCP of a tunnel's packets.
+    pub fn set_dscp(&mut self, tunnel: TunnelId, dscp: Dscp) {
+        self.change_tunnel(tunnel, |entry| entry.dscp = dscp);
+    }
+
+    /// Sets how much each worker gives to the kernel.
+    pub fn set_punt_limit(&mut self, limit: PuntLimit) {
+        if self.next.punt_limit != limit {
+            self.next.punt_limit = limit;
+            self.changed = true;
+        }
     }
 
     /// Sets what a tunnel's handshake messages are checked with.

@@ -32,7 +32,11 @@ impl TwinDevice {
 
     /// Makes the TUN `name` for a tunnel, in the network namespace of this thread.
     pub fn tun(tunnel: TunnelId, name: &str, mtu: u16) -> Result<Self, TwinError> {
-        Self::make(Twin::Tunnel(tunnel), name, mtu, DeviceBuilder::new().layer(Layer::L3))
+        let device = Self::make(Twin::Tunnel(tunnel), name, mtu, DeviceBuilder::new().layer(Layer::L3))?;
+        // The kernel would give it a link-local address and look for routers: inside a tunnel there are none. Where
+        // IPv6 is switched off there is no such setting.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");
+        Ok(device)
     }
 
     fn make(twin: Twin, name: &str, mtu: u16, builder: DeviceBuilder) -> Result<Self, TwinError> {

@@ -18,7 +18,7 @@ use crate::drop_reason::DropReason;
 use crate::ids::{NodeId, PortId, TunnelId, WorkerId};
 use crate::meter::Meter;
 use crate::packet::Parsed;
-use crate::tables::{Tables, Twin};
+use crate::tables::{PuntLimit, Tables, Twin};
 use crate::time::Instant;
 use crate::wireguard::index::IndexLayout;
 use crate::wireguard::{Endpoint, Peer};
@@ -45,10 +45,6 @@ pub struct Settings {
     pub aead: Aead,
     /// What the worker counts.
     pub counters: Arc<WorkerCounters>,
-    /// Packets a second that may go to the kernel, besides neighbour discovery.
-    pub punt_rate: u32,
-    /// How many of them at once.
-    pub punt_burst: u32,
     /// Key of the hashes, so that outsiders cannot aim at one bucket.
     pub hash_key: [u64; 4],
 }
@@ -66,6 +62,7 @@ pub struct Pipeline<B> {
     pub(super) admission: Admission,
     pub(super) icmp_meter: Meter,
     pub(super) punt_meter: Meter,
+    punt_limit: PuntLimit,
     pub(super) discovery_meter: Meter,
     pub(super) ip_id: u16,
 }
@@ -90,12 +87,14 @@ const HELD_RELEASES: usize = 8;
 impl<B: PacketBuf> Pipeline<B> {
     /// A pipeline without sessions.
     pub fn new(settings: Settings) -> Self {
+        let punt_limit = PuntLimit::default();
         Self {
             slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
             held: Held::default(),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
-            punt_meter: Meter::new(settings.punt_rate, settings.punt_burst),
+            punt_meter: Meter::new(punt_limit.rate, punt_limit.burst),
+            punt_limit,
             discovery_meter: Meter::new(DISCOVERY_RATE, DISCOVERY_RATE / 10),
             ip_id: settings.hash_key[0] as u16,
             node: settings.node,
@@ -109,6 +108,15 @@ impl<B: PacketBuf> Pipeline<B> {
     /// What the worker counts.
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
+    }
+
+    /// Takes up what changed in the tables since the last turn. To be called first in a turn.
+    pub fn begin_turn(&mut self, scene: &Scene<'_>) {
+        let limit = scene.tables.punt_limit;
+        if limit != self.punt_limit {
+            self.punt_meter = Meter::new(limit.rate, limit.burst);
+            self.punt_limit = limit;
+        }
     }
 
     /// Takes the frames that came in by `port` all the way.

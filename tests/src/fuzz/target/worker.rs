@@ -156,6 +156,7 @@ fn tables(peer: &Arc<Peer>) -> Tables {
         local: Arc::new(ours.map(address).into_iter().collect()),
         routes: routes(to),
         neighbours: Arc::default(),
+        ..Tables::default()
     }
 }
 
@@ -196,8 +197,6 @@ impl World {
             index_layout: layout,
             aead: Aead::best(),
             counters: Arc::new(WorkerCounters::default()),
-            punt_rate: 1000,
-            punt_burst: 100,
             hash_key: [1, 2, 3, 4],
         });
         let tables = tables(&peer);

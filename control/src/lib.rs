@@ -5,7 +5,6 @@ pub mod api;
 pub mod cli;
 pub mod intent;
 pub mod kernel;
-pub mod leftovers;
 pub mod local_socket;
 pub mod logging;
 pub mod node;

@@ -2,42 +2,38 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::report::{Count, StatsReport};
+use super::report::{Count, CountKind, StatsReport};
 
 /// The whole exposition. Peers are summed by tunnel: a hundred thousand of them are no labels.
 pub fn exposition(stats: &StatsReport) -> String {
     let mut text = Exposition::default();
-    text.family("jetway_info", "What runs here", Kind::Gauge);
+    text.family("jetway_info", "What runs here", CountKind::Gauge);
     let labels = [("node", &stats.node), ("version", &stats.version), ("aead", &stats.aead_backend)];
     text.sample("jetway_info", &labels.map(|(name, value)| (name, value.as_str())), 1);
-    text.family("jetway_uptime_seconds", "Seconds since the node carries traffic", Kind::Gauge);
+    text.family("jetway_uptime_seconds", "Seconds since the node carries traffic", CountKind::Gauge);
     text.sample("jetway_uptime_seconds", &[], stats.uptime_seconds);
     workers(&mut text, stats);
     ports(&mut text, stats);
     tunnels(&mut text, stats);
-    for counter in &stats.counters {
-        let name = format!("jetway_{}_total", counter.name);
-        text.family(&name, &counter.meaning, Kind::Counter);
-        text.sample(&name, &[], counter.value);
+    for count in &stats.counters {
+        let name = full_name("jetway_", count);
+        text.family(&name, &count.meaning, count.kind);
+        text.sample(&name, &[], count.value);
     }
     text.0
 }
 
 fn workers(text: &mut Exposition, stats: &StatsReport) {
     let Some(first) = stats.workers.first() else { return };
-    for Count { name, meaning, .. } in &first.counters {
-        // What waits at the moment is the one counter of a worker that also falls.
-        let (kind, full) = match name.as_str() {
-            "held" => (Kind::Gauge, format!("jetway_worker_{name}")),
-            _ => (Kind::Counter, format!("jetway_worker_{name}_total")),
-        };
-        text.family(&full, meaning, kind);
+    for count in &first.counters {
+        let full = full_name("jetway_worker_", count);
+        text.family(&full, &count.meaning, count.kind);
         for worker in &stats.workers {
-            text.sample(&full, &[("worker", &worker.worker.to_string())], worker.counter(name));
+            text.sample(&full, &[("worker", &worker.worker.to_string())], worker.counter(&count.name));
         }
     }
     let name = "jetway_worker_dropped_total";
-    text.family(name, "Packets dropped, by reason", Kind::Counter);
+    text.family(name, "Packets dropped, by reason", CountKind::Counter);
     for worker in &stats.workers {
         let number = worker.worker.to_string();
         for drop in &worker.drops {
@@ -47,27 +43,27 @@ fn workers(text: &mut Exposition, stats: &StatsReport) {
 }
 
 fn ports(text: &mut Exposition, stats: &StatsReport) {
-    text.family("jetway_port_up", "1 when the port's link is up", Kind::Gauge);
+    text.family("jetway_port_up", "1 when the port's link is up", CountKind::Gauge);
     for port in &stats.ports {
         let labels = [("port", port.name.as_str()), ("driver", &port.driver)];
         text.sample("jetway_port_up", &labels, u8::from(port.link == "up"));
     }
     let Some(first) = stats.ports.first() else { return };
-    for Count { name, meaning, .. } in &first.counters {
-        let full = format!("jetway_port_{name}_total");
-        text.family(&full, meaning, Kind::Counter);
+    for count in &first.counters {
+        let full = full_name("jetway_port_", count);
+        text.family(&full, &count.meaning, count.kind);
         for port in &stats.ports {
-            text.sample(&full, &[("port", &port.name)], port.counter(name));
+            text.sample(&full, &[("port", &port.name)], port.counter(&count.name));
         }
     }
 }
 
 fn tunnels(text: &mut Exposition, stats: &StatsReport) {
     let families = [
-        ("jetway_tunnel_peers", "Peers that may connect", Kind::Gauge),
-        ("jetway_tunnel_peers_connected", "Peers whose last handshake is less than 180 seconds old", Kind::Gauge),
-        ("jetway_tunnel_received_bytes_total", "Bytes of data messages received", Kind::Counter),
-        ("jetway_tunnel_sent_bytes_total", "Bytes of data messages sent", Kind::Counter),
+        ("jetway_tunnel_peers", "Peers that may connect", CountKind::Gauge),
+        ("jetway_tunnel_peers_connected", "Peers whose last handshake is less than 180 seconds old", CountKind::Gauge),
+        ("jetway_tunnel_received_bytes_total", "Bytes of data messages received", CountKind::Counter),
+        ("jetway_tunnel_sent_bytes_total", "Bytes of data messages sent", CountKind::Counter),
     ];
     for (place, (name, help, kind)) in families.into_iter().enumerate() {
         text.family(name, help, kind);
@@ -78,20 +74,22 @@ fn tunnels(text: &mut Exposition, stats: &StatsReport) {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
+/// As Prometheus names things: what only grows ends in `_total`.
+fn full_name(prefix: &str, count: &Count) -> String {
+    match count.kind {
+        CountKind::Counter => format!("{prefix}{}_total", count.name),
+        CountKind::Gauge => format!("{prefix}{}", count.name),
+    }
 }
 
 #[derive(Default)]
 struct Exposition(String);
 
 impl Exposition {
-    fn family(&mut self, name: &str, help: &str, kind: Kind) {
+    fn family(&mut self, name: &str, help: &str, kind: CountKind) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
+            CountKind::Counter => "counter",
+            CountKind::Gauge => "gauge",
         };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         // Writing to a String cannot fail.
@@ -135,7 +133,10 @@ mod tests {
                 received_bytes: 1,
                 sent_bytes: 9,
             }],
-            counters: vec![Count::new("handshakes_completed", "Handshakes completed", 4)],
+            counters: vec![
+                Count::new("handshakes_completed", "Handshakes completed", 4),
+                Count::gauge("routes", "Routes", 5),
+            ],
             ..StatsReport::default()
         };
         let text = exposition(&stats);
@@ -158,6 +159,8 @@ mod tests {
             "jetway_tunnel_peers{tunnel=\"jw0\"} 5",
             "jetway_tunnel_sent_bytes_total{tunnel=\"jw0\"} 9",
             "jetway_handshakes_completed_total 4",
+            "# TYPE jetway_routes gauge",
+            "jetway_routes 5",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in:\n{text}");
         }

@@ -16,7 +16,7 @@ pub use client::ApiError;
 pub use exposition::exposition;
 pub use http::MetricsServer;
 pub use message::{Failure, PeersQuery, Readiness, Reloaded, Request, Response};
-pub use report::{Count, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
+pub use report::{Count, CountKind, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
 pub use server::ApiServer;
 
 /// What the interfaces need of the node.

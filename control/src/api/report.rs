@@ -63,14 +63,33 @@ pub struct Count {
     pub name: String,
     /// What it counts, in one line.
     pub meaning: String,
-    /// How much so far.
+    /// How much so far, or now.
     pub value: u64,
+    /// Whether it only grows.
+    #[serde(default)]
+    pub kind: CountKind,
+}
+
+/// Whether a counter only grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountKind {
+    /// It counts since the start.
+    #[default]
+    Counter,
+    /// It says how much there is now.
+    Gauge,
 }
 
 impl Count {
-    /// A counter of this name.
+    /// What counts since the start.
     pub fn new(name: impl Into<String>, meaning: impl Into<String>, value: u64) -> Self {
-        Self { name: name.into(), meaning: meaning.into(), value }
+        Self { name: name.into(), meaning: meaning.into(), value, kind: CountKind::Counter }
+    }
+
+    /// What says how much there is now.
+    pub fn gauge(name: impl Into<String>, meaning: impl Into<String>, value: u64) -> Self {
+        Self { kind: CountKind::Gauge, ..Self::new(name, meaning, value) }
     }
 }
 
@@ -92,7 +111,11 @@ pub struct WorkerReport {
 impl WorkerReport {
     /// Reads a worker's counters.
     pub fn read(worker: u16, core: usize, counters: &WorkerCounters) -> Self {
-        let named = counters.named().into_iter().map(|(name, meaning, value)| Count::new(name, meaning, value));
+        // What waits at the moment is the one counter of a worker that also falls.
+        let named = counters.named().into_iter().map(|(name, meaning, value)| match name {
+            "held" => Count::gauge(name, meaning, value),
+            _ => Count::new(name, meaning, value),
+        });
         let drops = DropReason::ALL.iter().zip(&counters.drops);
         Self {
             worker,

@@ -10,9 +10,13 @@ use crate::api::{PeerReport, PeersQuery, Request, Response};
 /// Prints the peers of the node.
 pub fn peers(global: &Global, arguments: PeersArguments) -> Result<ExitCode, CliError> {
     let query = PeersQuery { tunnel: arguments.tunnel, name: arguments.name };
-    let Response::Peers { peers } = connect::ask(global, &Request::Peers(query))? else {
+    let Response::Peers { mut peers } = connect::ask(global, &Request::Peers(query))? else {
         return Err(connect::unexpected());
     };
+    // Those that the configuration names first, by name.
+    let rank =
+        |peer: &PeerReport| (peer.tunnel.clone(), peer.name.is_none(), peer.name.clone(), peer.public_key.clone());
+    peers.sort_by_cached_key(rank);
     match peers.as_slice() {
         peers if global.json => output::json(&peers),
         [] => output::text_line("no peers"),

@@ -126,8 +126,14 @@ fn a_tunnel_is_no_peer_of_itself() {
     let mut intent = Intent::new();
     intent.reload(&config(&[]));
     let own = jetway_pipelines::wireguard::x25519::KeyPair::new(intent.tunnel("jw0").unwrap().private_key().expose());
-    let own = PeerSet::new(PublicKey(*own.unwrap().public()));
-    assert!(intent.set("jw0", request(vec![own])).unwrap().is_empty());
+    let own = PublicKey(*own.unwrap().public());
+    assert!(intent.set("jw0", request(vec![PeerSet::new(own)])).unwrap().is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[[tunnel]]\nname = \"jw0\"\nlisten_port = 51820\nprivate_key_file = \"server.key\"\naddresses = [\"10.8.0.1/16\"]\n\
+         [[tunnel.peer]]\nname = \"itself\"\npublic_key = \"{own}\"\nallowed_ips = [\"10.8.0.2/32\"]\n"
+    );
+    assert!(intent.reload(&test_config::load(folder.path(), &text, SERVER_KEY)).is_empty());
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl TunnelIntent {
         &self.private_key
     }
 
+    /// Its public key.
+    pub fn public_key(&self) -> Option<PublicKey> {
+        KeyPair::new(self.private_key.expose()).ok().map(|pair| PublicKey(*pair.public()))
+    }
+
     /// The UDP port on which it listens.
     pub fn listen_port(&self) -> u16 {
         self.listen_port
@@ -90,17 +95,19 @@ impl TunnelIntent {
         self.peers.iter()
     }
 
-    /// Makes everything of the file as the file says.
+    /// Makes everything of the file as the file says; but a tunnel is no peer of itself.
     pub(super) fn reload(&mut self, wanted: &Tunnel, indices: &mut PeerIndices, changes: &mut Changes) {
         self.set_private_key(wanted.private_key.clone(), changes);
         self.set_listen_port(wanted.listen_port, changes);
         let mut touched = Touched::new();
-        let in_file: BTreeSet<&PublicKey> = wanted.peers.iter().map(|peer| &peer.public_key).collect();
+        let own = self.public_key();
+        let wanted_peers = || wanted.peers.iter().filter(|peer| Some(peer.public_key) != own);
+        let in_file: BTreeSet<&PublicKey> = wanted_peers().map(|peer| &peer.public_key).collect();
         let gone = self.peers.iter().filter(|(key, peer)| peer.origin == Origin::File && !in_file.contains(key));
         for key in gone.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.remove_peer(&key, &mut touched);
         }
-        for peer in &wanted.peers {
+        for peer in wanted_peers() {
             if !self.is_as_in_file(peer) {
                 self.reload_peer(peer, indices, &mut touched);
             }
@@ -124,7 +131,7 @@ impl TunnelIntent {
                 self.remove_peer(&key, &mut touched);
             }
         }
-        let own = KeyPair::new(self.private_key.expose()).ok().map(|pair| PublicKey(*pair.public()));
+        let own = self.public_key();
         for peer in request.peers {
             // As in the kernel: a tunnel is no peer of itself.
             if Some(peer.public_key) != own {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::decode::address_of;
@@ -107,10 +107,23 @@ impl Configurator {
         match link.state {
             LinkState::Up => Ok(()),
             LinkState::Down => {
+                if link.mac.is_none() {
+                    self.want_no_link_local(index).await;
+                }
                 let message = LinkUnspec::new_with_index(index).up().build();
                 let result = self.socket.execute(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).await;
                 result.map(drop).map_err(|error| failure("set up the link", name, error))
             }
+        }
+    }
+
+    /// On a tunnel nobody speaks to a link-local address, and with one the kernel would send router solicitations
+    /// and multicast reports into it. A kernel without IPv6 refuses, and then there is nothing to prevent.
+    async fn want_no_link_local(&mut self, index: u32) {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let attribute = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
+        if let Err(error) = self.change(index, attribute).await {
+            tracing::debug!(index, %error, "the kernel keeps its way to make link-local addresses");
         }
     }
 
@@ -217,6 +230,22 @@ mod tests {
             assert_eq!(addresses(&mut configurator, index).await, ["192.0.2.1/24", "2001:db8::1/64"]);
             let (_, link) = configurator.link("jw-test").await.unwrap();
             assert_eq!((link.mtu, link.mac, link.state), (1420, wanted.mac, LinkState::Up));
+        });
+    }
+
+    #[test]
+    fn a_tunnels_twin_has_no_address_but_those_of_its_settings() {
+        in_namespace(|| async {
+            ip("tuntap add dev jw-test mode tun");
+            let mut configurator = Configurator::open().unwrap();
+            let tunnel = TwinSettings { mac: None, ..settings(&["10.8.0.1/16", "fd00:8::1/64"]) };
+            let index = configurator.apply(&tunnel).await.unwrap();
+            let all = configurator.addresses(index, "jw-test").await.unwrap();
+            assert_eq!(all, tunnel.addresses.into_iter().collect());
+            // Without a reader the link has no carrier, and the kernel would make its address only later.
+            let shown = std::process::Command::new("ip").args(["-d", "link", "show", "jw-test"]).output().unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            assert!(shown.contains("addrgenmode none"), "{shown}");
         });
     }
 

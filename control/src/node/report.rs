@@ -75,8 +75,8 @@ impl Node {
             host.into_iter().map(|(name, meaning, value)| Count::new(format!("host_{name}"), meaning, value)).collect();
         let tables = self.tables.tables();
         counts.push(Count::new("tables_epoch", "Snapshots of the tables published", tables.epoch));
-        counts.push(Count::new("routes", "Routes that workers follow", tables.routes.len() as u64));
-        counts.push(Count::new("neighbours", "Next hops with a known address", tables.neighbours.len() as u64));
+        counts.push(Count::gauge("routes", "Routes that workers follow", tables.routes.len() as u64));
+        counts.push(Count::gauge("neighbours", "Next hops with a known address", tables.neighbours.len() as u64));
         counts
     }
 

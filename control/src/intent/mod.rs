@@ -52,8 +52,12 @@ impl Intent {
 
     /// Takes in a request of `wg`, all of it or, with an error, nothing.
     pub fn set(&mut self, tunnel: &str, request: SetRequest) -> Result<Changes, UapiError> {
-        let tunnel = self.tunnels.get_mut(tunnel).ok_or_else(|| UapiError::no_such_tunnel(tunnel))?;
         // Everything that can fail comes first.
+        let listens_there = |other: &TunnelIntent| Some(other.listen_port()) == request.listen_port;
+        if let Some((other, _)) = self.tunnels().find(|(name, other)| *name != tunnel && listens_there(other)) {
+            return Err(UapiError::port_in_use(other));
+        }
+        let tunnel = self.tunnels.get_mut(tunnel).ok_or_else(|| UapiError::no_such_tunnel(tunnel))?;
         if request.private_key == Some(SecretChange::Clear) {
             return Err(UapiError::invalid("a tunnel of this node cannot be without a private key"));
         }

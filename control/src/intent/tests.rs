@@ -49,6 +49,21 @@ fn names(changes: &Changes) -> Vec<String> {
 }
 
 #[test]
+fn a_port_on_which_another_tunnel_listens_is_refused_and_nothing_changes() {
+    let mut intent = Intent::new();
+    let mut config = config(&[]);
+    let mut second = config.tunnels[0].clone();
+    (second.name, second.listen_port) = ("jw1".parse().unwrap(), 51821);
+    config.tunnels.push(second);
+    intent.reload(&config);
+    let request =
+        SetRequest { listen_port: Some(51820), peers: vec![peer_set(1, "10.8.0.2/32")], ..SetRequest::default() };
+    assert_eq!(intent.set("jw1", request.clone()).map_err(|error| error.errno), Err(libc::EADDRINUSE));
+    assert_eq!(intent.tunnel("jw1").unwrap().peers().count(), 0);
+    assert!(intent.set("jw0", request).is_ok());
+}
+
+#[test]
 fn the_first_configuration_adds_everything_and_the_same_again_nothing() {
     let mut intent = Intent::new();
     let config = config(&[(1, "10.8.0.2/32"), (2, "10.8.0.3/32")]);

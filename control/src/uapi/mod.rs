@@ -27,6 +27,11 @@ impl UapiError {
         Self { errno: libc::EINVAL, reason: reason.into() }
     }
 
+    /// Another tunnel listens on that UDP port (`EADDRINUSE`).
+    pub fn port_in_use(other: &str) -> Self {
+        Self { errno: libc::EADDRINUSE, reason: format!("tunnel {other} listens on this port already") }
+    }
+
     /// There is no such tunnel, or no more (`ENODEV`).
     pub fn no_such_tunnel(tunnel: &str) -> Self {
         Self { errno: libc::ENODEV, reason: format!("there is no tunnel {tunnel}") }

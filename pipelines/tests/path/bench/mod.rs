@@ -1,0 +1,426 @@
+//! A node in memory: workers, a handshaker and tables as the engine joins them, a clock that the test turns, and
+//! stock clients.
+//!
+//! ```text
+//! clients --- WAN (port 0) -- workers -- LAN (port 1) --- server
+//!                              |   |
+//!                     handshaker   kernel's twins
+//! ```
+
+mod client;
+pub mod outputs;
+pub mod packets;
+mod tables;
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use jetway_aead::Aead;
+use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
+use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::drop_reason::DropReason;
+use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, TunnelId, WorkerId};
+use jetway_pipelines::packet::udp::Udp;
+use jetway_pipelines::packet::{Frame, Parsed};
+use jetway_pipelines::path::slots::Page;
+use jetway_pipelines::path::{Answer, BURST, Command, ControlEvent, HandshakeEvent, Pipeline, Scene, Settings};
+use jetway_pipelines::tables::{Tables, Twin};
+use jetway_pipelines::time::Instant;
+use jetway_pipelines::wireguard::cookie::CookieSecrets;
+use jetway_pipelines::wireguard::handshaker::{self, CookieRequest, HandshakeError, Handshaker, Output};
+use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
+use jetway_pipelines::wireguard::kdf::Secret;
+use jetway_pipelines::wireguard::message::Data;
+use jetway_pipelines::wireguard::timestamp::WallClock;
+use jetway_pipelines::wireguard::x25519::KeyPair;
+use jetway_pipelines::wireguard::{Peer, Session};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub use client::Client;
+use outputs::Lists;
+use packets::{datagram, frame, parse_datagram};
+pub use tables::*;
+
+pub const TUNNEL: TunnelId = TunnelId(0);
+pub const TUNNEL_MTU: u16 = 1420;
+pub const PORT_MTU: u16 = 1500;
+pub const LISTEN_PORT: u16 = 51820;
+const NODE: NodeId = NodeId(1);
+const PRIVATE_KEY: [u8; 32] = [1; 32];
+
+/// An IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+pub struct Worker {
+    pub pipeline: Pipeline<HeapBuf>,
+    pub out: Lists,
+    pub counters: Arc<WorkerCounters>,
+    pages: HashSet<u32>,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub tables: Tables,
+    pub workers: Vec<Worker>,
+    pub handshaker: Handshaker,
+    pub peers: Vec<Arc<Peer>>,
+    pub clients: Vec<Client>,
+    /// Frames that left and were for no client.
+    pub sent: Vec<(PortId, Vec<u8>)>,
+    pub punted: Vec<(Twin, Vec<u8>)>,
+    pub control: Vec<ControlEvent>,
+    pub refused: Vec<HandshakeError>,
+    /// Data messages to clients, and which worker sent them.
+    pub sealed_by: Vec<(usize, u32, u64)>,
+    /// Which peers the handshaker has given up.
+    pub given_up: Vec<PeerIndex>,
+    for_clients: Vec<(usize, u8, Vec<u8>)>,
+    nonces: HashSet<(u32, u64)>,
+    /// Sessions that nobody uses any more, which the engine frees later.
+    retired: Vec<Arc<Session>>,
+}
+
+impl World {
+    /// A node with so many workers, and a client for each family given; nobody has spoken yet.
+    pub fn new(workers: u16, clients: &[Family]) -> Self {
+        let now = Instant::from_nanos(1_000_000_000);
+        let layout = IndexLayout::new(NODE, workers, &IndexKey::new([9; 8]));
+        let public_key = *KeyPair::new(&PRIVATE_KEY).expect("a key pair").public();
+        let mut handshaker = Handshaker::new(handshaker::Settings {
+            layout: layout.clone(),
+            slots_per_worker: 1000,
+            aead: Aead::best(),
+            randomness: Box::new(StdRng::seed_from_u64(7)),
+            cookie_secrets: Arc::new(CookieSecrets::new(Secret::new([3; 32]), Secret::new([4; 32]))),
+        });
+        handshaker.add_tunnel(TUNNEL, &PRIVATE_KEY).expect("the key is good");
+        let clients: Vec<Client> =
+            (0..).zip(clients).map(|(number, family)| Client::new(number, *family, public_key)).collect();
+        let peers: Vec<Arc<Peer>> = (0..)
+            .zip(&clients)
+            .map(|(number, client)| Arc::new(Peer::new(PeerIndex(number), TUNNEL, client.public_key)))
+            .collect();
+        for peer in &peers {
+            handshaker.add_peer(Arc::clone(peer), None, now).expect("peers differ");
+        }
+        let checker = handshaker.cookie_checker(TUNNEL).expect("the tunnel was added");
+        let tables = tables(&peers, &clients, checker);
+        let workers = (0..workers).map(|number| worker(WorkerId(number), &layout)).collect();
+        Self {
+            now,
+            tables,
+            workers,
+            handshaker,
+            peers,
+            clients,
+            sent: Vec::new(),
+            punted: Vec::new(),
+            control: Vec::new(),
+            refused: Vec::new(),
+            sealed_by: Vec::new(),
+            given_up: Vec::new(),
+            for_clients: Vec::new(),
+            nonces: HashSet::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// A node whose clients have all made their handshake.
+    pub fn connected(workers: u16, clients: &[Family]) -> Self {
+        let mut world = Self::new(workers, clients);
+        for client in 0..world.clients.len() {
+            world.connect(client);
+        }
+        world
+    }
+
+    /// The client makes a handshake, and confirms it by its keepalive.
+    pub fn connect(&mut self, client: usize) {
+        // The node answers no two initiations of one peer at the same moment.
+        self.now += Duration::from_millis(100);
+        let initiation = self.clients[client].initiation();
+        self.clients[client].outbox.push(initiation);
+        self.exchange();
+        assert!(self.peers[client].sending_session().is_some(), "there is no session: {:?}", self.refused);
+    }
+
+    /// The client sends a packet through the tunnel.
+    pub fn client_sends(&mut self, client: usize, packet: &[u8]) {
+        let message = self.clients[client].seal(packet);
+        self.clients[client].outbox.push(message);
+        self.exchange();
+    }
+
+    /// A message from the client's present address.
+    pub fn client_frame(&self, client: usize, message: &[u8]) -> Vec<u8> {
+        let client = &self.clients[client];
+        self.frame_from(client.address, client.node, client.class, message)
+    }
+
+    /// A datagram to the node on the WAN.
+    pub fn frame_from(&self, from: SocketAddr, to: SocketAddr, class: u8, message: &[u8]) -> Vec<u8> {
+        frame(MACS[0], neighbour_mac(from.ip()), &datagram(from, to, class, message))
+    }
+
+    /// A host of the LAN sends a packet by the node.
+    pub fn lan_sends(&mut self, worker: usize, packet: &[u8]) {
+        self.receive(worker, LAN, [frame(MACS[1], neighbour_mac(server(Family::V4)), packet)]);
+        self.exchange();
+    }
+
+    /// Frames come to a worker, in bursts as the engine makes them.
+    pub fn receive(&mut self, worker: usize, port: PortId, frames: impl IntoIterator<Item = Vec<u8>>) {
+        let frames: Vec<_> = frames.into_iter().map(|frame| HeapBuf::from_packet(&frame)).collect();
+        self.workers[worker].counters.received.add(frames.len() as u64);
+        self.process(worker, port, frames);
+    }
+
+    fn process(&mut self, worker: usize, port: PortId, frames: Vec<HeapBuf>) {
+        let scene = Scene { tables: &self.tables, now: self.now };
+        let Worker { pipeline, out, .. } = &mut self.workers[worker];
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            let mut burst: ArrayVec<HeapBuf, BURST> = frames.by_ref().take(BURST).collect();
+            pipeline.frames(port, &mut burst, &scene, out);
+            assert!(burst.is_empty(), "the pipeline takes what it is given");
+        }
+    }
+
+    /// The kernel sends by a twin.
+    pub fn kernel_sends(&mut self, worker: usize, twin: Twin, packet: &[u8]) {
+        let scene = Scene { tables: &self.tables, now: self.now };
+        let Worker { pipeline, out, .. } = &mut self.workers[worker];
+        pipeline.from_kernel(twin, HeapBuf::from_packet(packet), &scene, out);
+        self.exchange();
+    }
+
+    /// Time passes, in steps of at most a tenth of a second; timers run.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.now = end.min(self.now + Duration::from_millis(100));
+            if self.handshaker.next_timeout().is_some_and(|due| due <= self.now) {
+                self.handshaker.handle_timeout(self.now, self.wall());
+            }
+            self.exchange();
+            if self.now >= end {
+                return;
+            }
+        }
+    }
+
+    pub fn wall(&self) -> WallClock {
+        WallClock(Duration::from_secs(1_700_000_000) + self.now.since(Instant::ZERO))
+    }
+
+    /// Node and clients send to one another until all is quiet.
+    pub fn exchange(&mut self) {
+        loop {
+            self.settle();
+            for (client, class, payload) in std::mem::take(&mut self.for_clients) {
+                self.clients[client].take(class, &payload);
+            }
+            let mut quiet = true;
+            for client in 0..self.clients.len() {
+                let messages = std::mem::take(&mut self.clients[client].outbox);
+                quiet &= messages.is_empty();
+                let frames: Vec<_> = messages.iter().map(|message| self.client_frame(client, message)).collect();
+                self.receive(self.clients[client].worker, WAN, frames);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    /// Workers, handshaker and rings do what there is to do; the clients stay out of it.
+    pub fn settle(&mut self) {
+        loop {
+            let mut work = 0;
+            for number in 0..self.workers.len() {
+                let scene = Scene { tables: &self.tables, now: self.now };
+                let Worker { pipeline, out, .. } = &mut self.workers[number];
+                pipeline.release_held(&scene, out);
+                work += self.collect(number);
+            }
+            work += self.carry_out();
+            if work == 0 {
+                break;
+            }
+        }
+        self.check();
+    }
+
+    /// Takes what a worker has put out to where it belongs.
+    fn collect(&mut self, number: usize) -> usize {
+        let out = &mut self.workers[number].out;
+        let (sent, punted) = (std::mem::take(&mut out.sent), std::mem::take(&mut out.punted));
+        let (handed_off, events) = (std::mem::take(&mut out.handed_off), std::mem::take(&mut out.handshakes));
+        self.control.append(&mut out.control);
+        let work = sent.len() + punted.len() + handed_off.len() + events.len();
+        self.workers[number].counters.sent.add(sent.len() as u64);
+        for (port, frame) in sent {
+            self.take_frame(number, port, frame.data());
+        }
+        self.punted.extend(punted.into_iter().map(|(twin, packet)| (twin, packet.data().to_vec())));
+        let mut bursts: BTreeMap<(usize, PortId), Vec<HeapBuf>> = BTreeMap::new();
+        for (to, port, frame) in handed_off {
+            bursts.entry((to.index(), port)).or_default().push(frame);
+        }
+        for ((to, port), frames) in bursts {
+            self.workers[to].counters.taken_over.add(frames.len() as u64);
+            self.process(to, port, frames);
+        }
+        for event in events {
+            self.handle(WorkerId(number as u16), event);
+        }
+        work
+    }
+
+    fn handle(&mut self, worker: WorkerId, event: HandshakeEvent) {
+        let (now, wall) = (self.now, self.wall());
+        match event {
+            HandshakeEvent::Message { tunnel, from, message, answer } => {
+                let cookie = match answer {
+                    Answer::Handshake => CookieRequest::None,
+                    Answer::Cookie => CookieRequest::Reply,
+                };
+                let outcome = self.handshaker.handle_message(now, wall, tunnel, from, worker, &message, cookie);
+                self.refused.extend(outcome.err());
+            }
+            HandshakeEvent::Wanted(peer) => self.handshaker.handle_wanted(now, wall, peer),
+            HandshakeEvent::Confirmed(peer, index) => self.handshaker.handle_confirmed(now, peer, index),
+            HandshakeEvent::Removed(slot, _) => self.handshaker.receiver_removed(worker, slot),
+            HandshakeEvent::Replaced(_) => panic!("a slot in use was given away"),
+            HandshakeEvent::SparePage(_) => panic!("a page was given twice"),
+        }
+    }
+
+    fn carry_out(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(output) = self.handshaker.poll_output() {
+            count += 1;
+            match output {
+                Output::Send { tunnel, peer: _, to, message } => {
+                    let worker = usize::from(to.remote.port()) % self.workers.len();
+                    self.command(worker, Command::SendMessage { tunnel, to, message });
+                }
+                Output::InstallReceiver { worker, slot, receiver } => {
+                    let page = Page::of(slot);
+                    if self.workers[worker.index()].pages.insert(page) {
+                        self.command(worker.index(), Command::AddPage(page, Page::new()));
+                    }
+                    self.command(worker.index(), Command::InstallReceiver(slot, receiver));
+                }
+                Output::RemoveReceiver { worker, slot } => {
+                    self.command(worker.index(), Command::RemoveReceiver(slot));
+                }
+                Output::SendKeepalive { peer } => {
+                    let worker = peer.index.index() % self.workers.len();
+                    self.command(worker, Command::SendKeepalive(peer));
+                }
+                Output::SessionReady { peer: _ } => {}
+                Output::GiveUp { peer } => self.given_up.push(peer.index),
+                Output::Retire(session) => self.retired.push(session),
+            }
+        }
+        count
+    }
+
+    pub fn command(&mut self, worker: usize, command: Command) {
+        let scene = Scene { tables: &self.tables, now: self.now };
+        let Worker { pipeline, out, .. } = &mut self.workers[worker];
+        pipeline.command(command, &scene, out);
+    }
+
+    /// Looks at a frame that leaves, and gives it to its client if there is one.
+    fn take_frame(&mut self, worker: usize, port: PortId, bytes: &[u8]) {
+        let header = Frame::parse(bytes).expect("a whole frame");
+        let packet = header.payload(bytes);
+        let Some(ip) = Parsed::from_payload(header.ethertype, packet) else {
+            return self.sent.push((port, bytes.to_vec()));
+        };
+        let ip = ip.expect("what leaves is well-formed");
+        assert_eq!(ip.verify_header_checksum(packet), Ok(()));
+        assert_eq!(ip.total_length as usize, packet.len(), "a frame ends with its packet");
+        assert_eq!(header.source, MACS[port.index()], "frames leave with the port's address");
+        assert!(packet.len() <= usize::from(PORT_MTU));
+        let client = parse_datagram(packet).and_then(|(from, to, payload)| {
+            let client = self.clients.iter().position(|client| client.address == to)?;
+            (from.port() == LISTEN_PORT && port == WAN).then_some((client, payload))
+        });
+        let Some((client, payload)) = client else { return self.sent.push((port, bytes.to_vec())) };
+        assert_eq!(header.destination, neighbour_mac(ip.destination), "it goes to the client's link-layer address");
+        let l4 = ip.l4(packet);
+        let udp = Udp::parse(l4).expect("a whole datagram");
+        // RFC 768 lets it be left out over IPv4; RFC 8200 section 8.1 does not.
+        assert!(ip.is_ipv4() && udp.checksum == 0 || udp.verify_checksum(&ip, l4).is_ok() && udp.checksum != 0);
+        if let Ok(data) = Data::parse(payload) {
+            assert!(self.nonces.insert((data.receiver, data.counter)), "nonce {} was used twice", data.counter);
+            self.sealed_by.push((worker, data.receiver, data.counter));
+        }
+        self.for_clients.push((client, ip.traffic_class, payload.to_vec()));
+    }
+
+    /// Every packet is accounted for, and no stage forgot one.
+    pub fn check(&self) {
+        for (number, worker) in self.workers.iter().enumerate() {
+            assert_eq!(worker.counters.unaccounted(), 0, "worker {number} lost count");
+            let undecided = worker.counters.drops[DropReason::Undecided as usize].get();
+            assert_eq!(undecided, 0, "worker {number} left packets undecided");
+        }
+    }
+
+    /// How many packets all workers dropped for `reason`.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.workers.iter().map(|worker| worker.counters.drops[reason as usize].get()).sum()
+    }
+
+    /// All drops that were losses, by reason.
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        let lost = DropReason::ALL.iter().filter(|reason| **reason != DropReason::Consumed);
+        lost.map(|reason| (reason.name(), self.drops(*reason))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Takes the packets that left by a port.
+    pub fn take_sent(&mut self, port: PortId) -> Vec<Vec<u8>> {
+        let (taken, left) = std::mem::take(&mut self.sent).into_iter().partition(|(by, _)| *by == port);
+        self.sent = left;
+        let taken: Vec<(PortId, Vec<u8>)> = taken;
+        taken.into_iter().map(|(_, frame)| packets::packet_of(&frame).to_vec()).collect()
+    }
+
+    /// Takes the inner packets that a client received.
+    pub fn take_received(&mut self, client: usize) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.clients[client].received)
+    }
+
+    pub fn inner(&self, client: usize, family: Family) -> IpAddr {
+        self.clients[client].inner(family)
+    }
+}
+
+fn worker(number: WorkerId, layout: &IndexLayout) -> Worker {
+    let counters = Arc::new(WorkerCounters::default());
+    let settings = Settings {
+        node: NODE,
+        worker: number,
+        index_layout: layout.clone(),
+        aead: Aead::best(),
+        counters: Arc::clone(&counters),
+        punt_rate: PUNT_RATE,
+        punt_burst: PUNT_BURST,
+        hash_key: [1, 2, 3, 4],
+    };
+    Worker { pipeline: Pipeline::new(settings), out: Lists::default(), counters, pages: HashSet::new() }
+}

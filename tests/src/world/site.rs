@@ -295,6 +295,21 @@ impl Site {
         }
     }
 
+    /// For the message of a test that misses packets: the node's drops by reason, its ports' counters, and the kernel's.
+    pub fn where_packets_were_lost(&mut self) -> String {
+        let mut text = String::new();
+        if let Terminator::Jetway(jetway) = &self.gateway {
+            let stats = jetway.stats();
+            text += &format!("drops {:?}, ports {}\n", stats.all_drops(), stats.0["ports"]);
+        }
+        for namespace in [&self.client, &self.server] {
+            let links = namespace.try_run("ip", &["-s", "-s", "link"]).unwrap_or_default();
+            let udp = namespace.try_run("grep", &["^Udp:", "/proc/net/snmp"]).unwrap_or_default();
+            text += &format!("{}:\n{links}{udp}", namespace.name());
+        }
+        text
+    }
+
     fn configure_client(&self, world: &World) {
         let tunnel = &self.config.tunnels[0];
         let endpoint = (self.plan.initiator == Initiator::Client).then(|| self.node_endpoint());

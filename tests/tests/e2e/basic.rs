@@ -127,7 +127,8 @@ fn carries_streams(attachment: Attachment) {
             assert!(tcp.bits_per_second > 20e6, "TCP {way:?} to {target} at {tcp:?}");
         }
         let udp = iperf3(&site.client, SERVER_V4, Transport::Udp { rate: 10_000_000, size: 1300 }, way, 3);
-        assert!(udp.datagrams > 2_000 && udp.lost * 100 <= udp.datagrams, "UDP {way:?}: {udp:?}");
+        let lost = format!("UDP {way:?}: {udp:?}; {}", site.where_packets_were_lost());
+        assert!(udp.datagrams > 2_000 && udp.lost * 100 <= udp.datagrams, "{lost}");
     }
     site.assert_every_packet_is_accounted_for();
 }

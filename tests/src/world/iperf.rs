@@ -112,13 +112,14 @@ fn parse(text: &str, transport: Transport) -> Option<StreamReport> {
         }
         Transport::Udp { .. } => {
             let sum = end.get("sum")?;
-            let stream = end.get("streams").and_then(|streams| streams.get(0)).and_then(|stream| stream.get("udp"));
+            let streams = end.get("streams").and_then(Value::as_array)?;
+            let out_of_order: f64 = streams.iter().map(|stream| number(&stream["udp"], "out_of_order")).sum();
             Some(StreamReport {
                 bytes: sum.get("bytes")?.as_u64()?,
                 bits_per_second: number(sum, "bits_per_second"),
                 lost: number(sum, "lost_packets") as u64,
                 datagrams: number(sum, "packets") as u64,
-                out_of_order: stream.map_or(0.0, |stream| number(stream, "out_of_order")) as u64,
+                out_of_order: out_of_order as u64,
                 retransmits: 0,
             })
         }

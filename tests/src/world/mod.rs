@@ -17,6 +17,7 @@ mod process;
 mod servers;
 mod site;
 mod stats;
+mod stock_peer;
 mod wireguard_go;
 
 pub use capture::Capture;
@@ -31,6 +32,7 @@ pub use process::Process;
 pub use servers::{HttpServer, download};
 pub use site::{Attachment, Gateway, Initiator, LISTEN_PORT, Outer, Site, SiteBuilder};
 pub use stats::Stats;
+pub use stock_peer::{StockPeer, echo_request};
 pub use wireguard_go::{PeerState, WireguardGo, WireguardPeer};
 
 use std::io::Write;

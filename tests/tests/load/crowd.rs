@@ -1,0 +1,96 @@
+//! Two hundred clients that shake hands in the same second, twice.
+
+use jetway_tests::world::{Attachment, KeyPair, PeerConfig, Site, SiteBuilder, StockPeer, World};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+const CLIENTS: u8 = 200;
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Ten packets a second from each client.
+const ROUND: Duration = Duration::from_millis(100);
+
+fn inner_address(client: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 8, 1, client)
+}
+
+/// Each client has an address of its own outside too, as a crowd has.
+fn outer_address(client: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 10 + client], 51820))
+}
+
+fn gather(site: &Site, keys: &[KeyPair]) -> Vec<StockPeer> {
+    let addresses: Vec<String> = (0..CLIENTS).map(|client| format!("{}/24", outer_address(client).ip())).collect();
+    site.client.addresses("eth0", &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    let node: SocketAddr = site.node_endpoint().parse().expect("an address and a port");
+    let node_key = &site.config.tunnels[0].key;
+    (0..CLIENTS)
+        .zip(keys)
+        .map(|(client, key)| {
+            let (from, address) = (outer_address(client), inner_address(client));
+            StockPeer::new(&site.client, from, node, node_key, key, address, u32::from(client))
+        })
+        .collect()
+}
+
+/// All clients initiate at once, then all are served until each has a session younger than this call.
+fn shake_hands(crowd: &mut [StockPeer]) -> Duration {
+    let began = Instant::now();
+    crowd.iter_mut().for_each(StockPeer::initiate);
+    assert!(began.elapsed() < Duration::from_secs(1), "the machine is too slow to start so many in one second");
+    let is_fresh = |client: &StockPeer| client.handshake_age().is_some_and(|age| age <= began.elapsed());
+    while !crowd.iter().all(is_fresh) {
+        let waiting = crowd.iter().filter(|client| !is_fresh(client)).count();
+        assert!(began.elapsed() < Duration::from_secs(15), "{waiting} of {CLIENTS} clients have no session");
+        serve(crowd);
+    }
+    began.elapsed()
+}
+
+fn serve(crowd: &mut [StockPeer]) {
+    for client in crowd {
+        client.receive();
+        client.turn_timers();
+    }
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+fn assert_all_answered(crowd: &mut [StockPeer]) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while crowd.iter().any(|client| client.echoes_unanswered() > 0) && Instant::now() < deadline {
+        serve(crowd);
+    }
+    let (sent, lost) = crowd
+        .iter()
+        .fold((0, 0), |(sent, lost), client| (sent + client.echoes_sent(), lost + client.echoes_unanswered()));
+    assert_eq!(lost, 0, "of {sent} packets");
+}
+
+#[test]
+fn two_hundred_clients_shake_hands_and_rekey_in_the_same_second_without_a_lost_packet() {
+    let Some(world) = World::open() else { return };
+    let keys: Vec<KeyPair> = (0..CLIENTS).map(|_| KeyPair::generate()).collect();
+    let peers = (0..CLIENTS).zip(&keys).map(|(client, key)| PeerConfig {
+        name: format!("client-{client}"),
+        public_key: key.public.clone(),
+        allowed_ips: vec![format!("{}/32", inner_address(client))],
+        ..PeerConfig::default()
+    });
+    let mut site = SiteBuilder { more_peers: peers.collect(), ..SiteBuilder::new(Attachment::AfPacket) }.build(&world);
+    let mut crowd = gather(&site, &keys);
+
+    let first = shake_hands(&mut crowd);
+    for round in 0..60 {
+        let began = Instant::now();
+        crowd.iter_mut().for_each(|client| client.send_echo(SERVER));
+        // In the middle of the traffic, all at once.
+        if round == 20 {
+            let second = shake_hands(&mut crowd);
+            println!("{CLIENTS} handshakes took {first:?}, and {second:?} under traffic");
+        }
+        while began.elapsed() < ROUND {
+            serve(&mut crowd);
+        }
+    }
+    assert_all_answered(&mut crowd);
+    site.assert_every_packet_is_accounted_for();
+}

@@ -21,6 +21,7 @@ pub struct StockPeer {
     /// Echo requests that have no reply yet.
     waiting: Vec<u16>,
     echoes_sent: u32,
+    handshakes: u32,
 }
 
 impl StockPeer {
@@ -40,7 +41,7 @@ impl StockPeer {
         let secret = x25519::StaticSecret::from(key.secret().to_bytes());
         let public = x25519::PublicKey::from(*node_key.public_key().as_bytes());
         let tunnel = Tunn::new(secret, public, None, None, index, None);
-        StockPeer { tunnel, socket, node, address, next_echo: 0, waiting: Vec::new(), echoes_sent: 0 }
+        StockPeer { tunnel, socket, node, address, next_echo: 0, waiting: Vec::new(), echoes_sent: 0, handshakes: 0 }
     }
 
     /// Sends an initiation, even if there is a session or one is under way.
@@ -51,9 +52,9 @@ impl StockPeer {
         }
     }
 
-    /// How long ago the last handshake was completed.
-    pub fn handshake_age(&self) -> Option<Duration> {
-        self.tunnel.time_since_last_handshake()
+    /// Handshakes that it initiated and that were completed.
+    pub fn handshakes(&self) -> u32 {
+        self.handshakes
     }
 
     /// Runs the client's timers; call it a few times a second.
@@ -121,6 +122,8 @@ impl StockPeer {
                 match self.tunnel.decapsulate(None, input, &mut buffer) {
                     TunnResult::WriteToNetwork(message) => {
                         let _ = self.socket.send_to(message, self.node);
+                        // What follows on a response is the first data message, which confirms the session.
+                        self.handshakes += u32::from(input.first() == Some(&2));
                         input = &[];
                     }
                     TunnResult::WriteToTunnelV4(inner, _) => {

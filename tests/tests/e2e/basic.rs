@@ -126,9 +126,12 @@ fn carries_streams(attachment: Attachment) {
             let tcp = iperf3(&site.client, target, Transport::Tcp, way, 3);
             assert!(tcp.bits_per_second > 20e6, "TCP {way:?} to {target} at {tcp:?}");
         }
+        let overflows = site.receive_buffer_overflows();
         let udp = iperf3(&site.client, SERVER_V4, Transport::Udp { rate: 10_000_000, size: 1300 }, way, 3);
-        let lost = format!("UDP {way:?}: {udp:?}; {}", site.where_packets_were_lost());
-        assert!(udp.datagrams > 2_000 && udp.lost * 100 <= udp.datagrams, "{lost}");
+        let lost_on_the_way = udp.lost.saturating_sub(site.receive_buffer_overflows() - overflows);
+        if udp.datagrams < 2_000 || lost_on_the_way * 100 > udp.datagrams {
+            panic!("UDP {way:?}: {udp:?}\n{}", site.where_packets_were_lost());
+        }
     }
     site.assert_every_packet_is_accounted_for();
 }

@@ -109,7 +109,7 @@ fn stock_client(site: &Site, key: &KeyPair) -> StockPeer {
     let from = SocketAddr::from(([198, 51, 100, 2], 40_000));
     let mut client = StockPeer::new(&site.client, from, node, &site.config.tunnels[0].key, key, ADDRESS, 7);
     client.initiate();
-    client.receive_until("there is a session", Duration::from_secs(10), |client| client.handshake_age().is_some());
+    client.receive_until("there is a session", Duration::from_secs(10), |client| client.handshakes() == 1);
     client.send_echo(SERVER);
     client.receive_until("a packet passes", Duration::from_secs(5), |client| client.echoes_unanswered() == 0);
     client

@@ -11,7 +11,7 @@ use std::slice;
 use arrayvec::ArrayVec;
 
 use super::Packet;
-use super::chacha20::{self, Alongside, GROUP, Nothing};
+use super::chacha20::{GROUP, Nothing};
 use super::group::{Cursor, Group};
 use super::horner::Queue;
 use super::one_time_key::OneTimeKeys;
@@ -256,29 +256,14 @@ pub(super) unsafe fn apply_keystream(
     // SAFETY: the caller's promise.
     unsafe {
         if more_lanes == 0 {
-            first.exclusive_or(chacha20::one_group(first.state()));
+            first.apply();
         } else if queue.has_work() {
-            through_two(first, second, queue);
+            first.apply_two(second, queue);
         } else {
-            through_two(first, second, &mut Nothing);
+            first.apply_two(second, &mut Nothing);
         }
     }
     lanes + more_lanes
-}
-
-/// Takes the blocks of two groups through ChaCha20, with work alongside.
-///
-/// # Safety
-/// The packets that the blocks were taken from must still be valid for reads and writes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,bmi2")]
-unsafe fn through_two<W: Alongside>(first: &Group, second: &Group, work: &mut W) {
-    let [first_stream, second_stream] = chacha20::two_groups(first.state(), second.state(), work);
-    // SAFETY: the caller's promise.
-    unsafe {
-        first.exclusive_or(first_stream);
-        second.exclusive_or(second_stream);
-    }
 }
 
 /// How many of the packets, which are sorted by length, go through the scalar queue: whole batches.

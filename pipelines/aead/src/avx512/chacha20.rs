@@ -5,9 +5,6 @@
 //! gaps that the latency of the first leaves in the vector pipes. The scalar pipes have nothing to do meanwhile, so other work can
 //! be threaded between the lines ([`Alongside`]).
 
-use std::arch::asm;
-use std::arch::x86_64::*;
-
 use super::Vector;
 
 /// Blocks of a group: one per 32-bit lane of a vector.
@@ -127,7 +124,7 @@ macro_rules! on_one {
         // SAFETY: the instructions touch no memory, no flags and no register but those named, and need AVX-512F, which the
         // functions here have.
         unsafe {
-            asm!(
+            ::std::arch::asm!(
                 $($code,)*
                 inout("zmm0") $x[0], inout("zmm1") $x[1], inout("zmm2") $x[2], inout("zmm3") $x[3],
                 inout("zmm4") $x[4], inout("zmm5") $x[5], inout("zmm6") $x[6], inout("zmm7") $x[7],
@@ -145,7 +142,7 @@ macro_rules! on_two {
     ($x:ident, $y:ident, $($code:expr),*) => {
         // SAFETY: as for one state.
         unsafe {
-            asm!(
+            ::std::arch::asm!(
                 $($code,)*
                 inout("zmm0") $x[0], inout("zmm1") $x[1], inout("zmm2") $x[2], inout("zmm3") $x[3],
                 inout("zmm4") $x[4], inout("zmm5") $x[5], inout("zmm6") $x[6], inout("zmm7") $x[7],
@@ -161,7 +158,7 @@ macro_rules! on_two {
     };
 }
 
-/// The keystream of 16 blocks, as words: `result[word]` has that word of each block.
+/// Ten double rounds on 16 blocks: the keystream's words, but for the initial state that is added at the end.
 #[inline]
 #[target_feature(enable = "avx512f,bmi2")]
 pub(super) fn one_group(initial: &State) -> State {
@@ -179,77 +176,71 @@ pub(super) fn one_group(initial: &State) -> State {
             first_group!(diagonals, 4)
         );
     }
-    add(x, initial)
-}
-
-/// The keystream of 32 blocks, as words, in less time than two groups one after the other.
-#[inline]
-#[target_feature(enable = "avx512f,bmi2")]
-pub(super) fn two_groups<W: Alongside>(first: &State, second: &State, work: &mut W) -> [State; 2] {
-    let (mut x, mut y) = (*first, *second);
-    let mut hand = work.begin();
-    for _ in 0..10 {
-        work.turn(&mut hand, Half::Columns);
-        on_two!(x, y, first_group!(columns, 1), second_group!(columns, 1));
-        W::step(&mut hand, Half::Columns);
-        on_two!(x, y, first_group!(columns, 2), second_group!(columns, 2));
-        W::step(&mut hand, Half::Columns);
-        on_two!(x, y, first_group!(columns, 3), second_group!(columns, 3));
-        W::step(&mut hand, Half::Columns);
-        on_two!(x, y, first_group!(columns, 4), second_group!(columns, 4));
-        W::step(&mut hand, Half::Columns);
-        work.turn(&mut hand, Half::Diagonals);
-        on_two!(x, y, first_group!(diagonals, 1), second_group!(diagonals, 1));
-        W::step(&mut hand, Half::Diagonals);
-        on_two!(x, y, first_group!(diagonals, 2), second_group!(diagonals, 2));
-        W::step(&mut hand, Half::Diagonals);
-        on_two!(x, y, first_group!(diagonals, 3), second_group!(diagonals, 3));
-        W::step(&mut hand, Half::Diagonals);
-        on_two!(x, y, first_group!(diagonals, 4), second_group!(diagonals, 4));
-        W::step(&mut hand, Half::Diagonals);
-    }
-    work.end(hand);
-    [add(x, first), add(y, second)]
-}
-
-/// The sum of two states, word by word.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn add(mut x: State, initial: &State) -> State {
-    for (word, start) in x.iter_mut().zip(initial) {
-        *word = _mm512_add_epi32(*word, *start);
-    }
     x
 }
 
-/// Turns words of 16 blocks into 16 blocks of words.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn transpose(x: State) -> [Vector; GROUP] {
-    let zero = _mm512_setzero_si512();
-    // rows[g][k]: words 4g..4g+4 of the blocks k, k+4, k+8, k+12, one block to each 128 bits.
-    let mut rows = [[zero; 4]; 4];
-    for (group, row) in rows.iter_mut().enumerate() {
-        let [a, b, c, d] = [x[4 * group], x[4 * group + 1], x[4 * group + 2], x[4 * group + 3]];
-        let (low_ab, high_ab) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (low_cd, high_cd) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        *row = [
-            _mm512_unpacklo_epi64(low_ab, low_cd),
-            _mm512_unpackhi_epi64(low_ab, low_cd),
-            _mm512_unpacklo_epi64(high_ab, high_cd),
-            _mm512_unpackhi_epi64(high_ab, high_cd),
-        ];
-    }
-    let mut blocks = [zero; GROUP];
-    for k in 0..4 {
-        let low_01 = _mm512_shuffle_i32x4::<0x44>(rows[0][k], rows[1][k]);
-        let low_23 = _mm512_shuffle_i32x4::<0x44>(rows[2][k], rows[3][k]);
-        let high_01 = _mm512_shuffle_i32x4::<0xee>(rows[0][k], rows[1][k]);
-        let high_23 = _mm512_shuffle_i32x4::<0xee>(rows[2][k], rows[3][k]);
-        blocks[k] = _mm512_shuffle_i32x4::<0x88>(low_01, low_23);
-        blocks[4 + k] = _mm512_shuffle_i32x4::<0xdd>(low_01, low_23);
-        blocks[8 + k] = _mm512_shuffle_i32x4::<0x88>(high_01, high_23);
-        blocks[12 + k] = _mm512_shuffle_i32x4::<0xdd>(high_01, high_23);
-    }
-    blocks
+/// The same on 32 blocks, in less time than two groups one after the other. A macro, because a call would pass 2 KiB of vectors
+/// through memory, and a function with target features cannot be made to be inlined.
+macro_rules! two_groups {
+    ($first:expr, $second:expr, $work:expr, $type:ty, $hand:ident) => {{
+        use $crate::avx512::chacha20::{Half, first_group, line, on_two, second_group};
+        let (mut x, mut y): (State, State) = (*$first, *$second);
+        for _ in 0..10 {
+            $work.turn(&mut $hand, Half::Columns);
+            on_two!(x, y, first_group!(columns, 1), second_group!(columns, 1));
+            <$type>::step(&mut $hand, Half::Columns);
+            on_two!(x, y, first_group!(columns, 2), second_group!(columns, 2));
+            <$type>::step(&mut $hand, Half::Columns);
+            on_two!(x, y, first_group!(columns, 3), second_group!(columns, 3));
+            <$type>::step(&mut $hand, Half::Columns);
+            on_two!(x, y, first_group!(columns, 4), second_group!(columns, 4));
+            <$type>::step(&mut $hand, Half::Columns);
+            $work.turn(&mut $hand, Half::Diagonals);
+            on_two!(x, y, first_group!(diagonals, 1), second_group!(diagonals, 1));
+            <$type>::step(&mut $hand, Half::Diagonals);
+            on_two!(x, y, first_group!(diagonals, 2), second_group!(diagonals, 2));
+            <$type>::step(&mut $hand, Half::Diagonals);
+            on_two!(x, y, first_group!(diagonals, 3), second_group!(diagonals, 3));
+            <$type>::step(&mut $hand, Half::Diagonals);
+            on_two!(x, y, first_group!(diagonals, 4), second_group!(diagonals, 4));
+            <$type>::step(&mut $hand, Half::Diagonals);
+        }
+        [x, y]
+    }};
 }
+
+/// Turns words of 16 blocks into 16 blocks of words: what is to be the words of the blocks 0 to 15, given the words 0 to 15. A
+/// macro for the same reason.
+macro_rules! transpose {
+    ($x:expr) => {{
+        let x: State = $x;
+        let zero = _mm512_setzero_si512();
+        // rows[g][k]: words 4g..4g+4 of the blocks k, k+4, k+8, k+12, one block to each 128 bits.
+        let mut rows = [[zero; 4]; 4];
+        for (group, row) in rows.iter_mut().enumerate() {
+            let [a, b, c, d] = [x[4 * group], x[4 * group + 1], x[4 * group + 2], x[4 * group + 3]];
+            let (low_ab, high_ab) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (low_cd, high_cd) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            *row = [
+                _mm512_unpacklo_epi64(low_ab, low_cd),
+                _mm512_unpackhi_epi64(low_ab, low_cd),
+                _mm512_unpacklo_epi64(high_ab, high_cd),
+                _mm512_unpackhi_epi64(high_ab, high_cd),
+            ];
+        }
+        let mut blocks = [zero; 16];
+        for k in 0..4 {
+            let low_01 = _mm512_shuffle_i32x4::<0x44>(rows[0][k], rows[1][k]);
+            let low_23 = _mm512_shuffle_i32x4::<0x44>(rows[2][k], rows[3][k]);
+            let high_01 = _mm512_shuffle_i32x4::<0xee>(rows[0][k], rows[1][k]);
+            let high_23 = _mm512_shuffle_i32x4::<0xee>(rows[2][k], rows[3][k]);
+            blocks[k] = _mm512_shuffle_i32x4::<0x88>(low_01, low_23);
+            blocks[4 + k] = _mm512_shuffle_i32x4::<0xdd>(low_01, low_23);
+            blocks[8 + k] = _mm512_shuffle_i32x4::<0x88>(high_01, high_23);
+            blocks[12 + k] = _mm512_shuffle_i32x4::<0xdd>(high_01, high_23);
+        }
+        blocks
+    }};
+}
+
+pub(super) use {first_group, line, on_two, second_group, transpose, two_groups};

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::chacha20::{self, CONSTANTS, GROUP, State};
+use super::chacha20::{self, Alongside, CONSTANTS, GROUP, Nothing, State, transpose, two_groups};
 use super::one_time_key::OneTimeKeys;
 use super::{Packet, Vector, wipe};
 use crate::Key;
@@ -64,10 +64,6 @@ impl Group {
     #[target_feature(enable = "avx512f")]
     pub(super) fn set_nonce_prefix(&mut self, prefix: u32) {
         self.state[NONCE - 1] = _mm512_set1_epi32(prefix as i32);
-    }
-
-    pub(super) fn state(&self) -> &State {
-        &self.state
     }
 
     /// Takes block 0 of up to sixteen packets, for [`OneTimeKeys::from_words`].
@@ -212,15 +208,62 @@ impl Group {
         }
     }
 
-    /// Combines each block of text with its keystream, given as words.
+    /// Takes the blocks of text through ChaCha20.
     ///
     /// # Safety
     /// The packets that the blocks were taken from must still be valid for reads and writes.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn exclusive_or(&self, keystream: State) {
-        let keystream = chacha20::transpose(keystream);
-        for ((address, bytes), keystream) in self.address.iter().zip(self.bytes).zip(keystream) {
+    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    pub(super) unsafe fn apply(&self) {
+        let words = chacha20::one_group(&self.state);
+        exclusive_or!(self, words);
+    }
+
+    /// Takes the blocks of two groups through ChaCha20, with work alongside.
+    ///
+    /// # Safety
+    /// As for [`Group::apply`].
+    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    pub(super) unsafe fn apply_two<W: Alongside>(&self, other: &Self, work: &mut W) {
+        let mut hand = work.begin();
+        let [words, other_words] = two_groups!(&self.state, &other.state, work, W, hand);
+        exclusive_or!(self, words);
+        exclusive_or!(other, other_words);
+        // Not earlier: its branches would make the compiler spill the words.
+        work.end(hand);
+    }
+
+    /// The first words of the blocks of two groups.
+    #[target_feature(enable = "avx512f,bmi2")]
+    pub(super) fn first_words(&self, other: Option<&Self>) -> [[Vector; 8]; 2] {
+        let first =
+            |words: State, group: &Self| std::array::from_fn(|word| _mm512_add_epi32(words[word], group.state[word]));
+        match other {
+            None => [first(chacha20::one_group(&self.state), self), [_mm512_setzero_si512(); 8]],
+            Some(other) => {
+                let mut hand = ();
+                let [words, other_words] = two_groups!(&self.state, &other.state, Nothing, Nothing, hand);
+                [first(words, self), first(other_words, other)]
+            }
+        }
+    }
+
+    /// Forgets the keys.
+    pub(super) fn wipe(&mut self) {
+        wipe(&mut self.state);
+    }
+}
+
+/// Adds the initial state to a group's words, and combines each block of text with what comes of it. A macro for the same reason
+/// as [`two_groups`].
+macro_rules! exclusive_or {
+    ($group:expr, $words:expr) => {{
+        let group: &Group = $group;
+        let mut words: State = $words;
+        for (word, start) in words.iter_mut().zip(&group.state) {
+            *word = _mm512_add_epi32(*word, *start);
+        }
+        let keystream = transpose!(words);
+        for ((address, bytes), keystream) in group.address.iter().zip(group.bytes).zip(keystream) {
             let text = std::ptr::with_exposed_provenance_mut::<u8>(*address as usize);
             // SAFETY: the bytes of the mask are a packet's text, which was exposed. Others are neither read nor written. The
             // instructions need no alignment.
@@ -234,13 +277,9 @@ impl Group {
                 }
             }
         }
-    }
-
-    /// Forgets the keys.
-    pub(super) fn wipe(&mut self) {
-        wipe(&mut self.state);
-    }
+    }};
 }
+use exclusive_or;
 
 /// A word for each lane.
 #[inline]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::chacha20::{self, GROUP, Nothing, State};
+use super::chacha20::GROUP;
 use super::group::Group;
 use super::poly1305::LANES;
 use super::{Packet, Vector, wipe};
@@ -33,10 +33,10 @@ impl OneTimeKeys {
         while let Some(packets) = rest.next() {
             first.take_first_blocks(packets);
             let words = match rest.next() {
-                None => [chacha20::one_group(first.state()), [_mm512_setzero_si512(); 16]],
+                None => first.first_words(None),
                 Some(packets) => {
                     second.take_first_blocks(packets);
-                    chacha20::two_groups(first.state(), second.state(), &mut Nothing)
+                    first.first_words(Some(second))
                 }
             };
             for (words, keys) in words.iter().zip(&mut keys) {
@@ -50,7 +50,7 @@ impl OneTimeKeys {
     /// Of the first blocks of sixteen packets: the keys of the first and of the second eight.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn from_words(words: &State) -> [Self; 2] {
+    fn from_words(words: &[Vector; 8]) -> [Self; 2] {
         let clamp = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc].map(|mask| _mm512_set1_epi64(mask));
         let make = |halves: [Vector; 4]| {
             let mut keys = Self::ZERO;

@@ -34,18 +34,13 @@ pub fn check(global: &Global) -> ExitCode {
     code
 }
 
-/// The configuration; its problems go to standard error.
-pub fn load(global: &Global) -> Result<(Config, PathBuf), CliError> {
+/// The configuration and where it is; errors in it go to standard error, warnings to the caller.
+pub fn load(global: &Global) -> Result<(Checked, PathBuf), CliError> {
     let path = global.config_path();
-    let style = if std::io::stderr().is_terminal() { Style::Coloured } else { Style::Plain };
     match load_checked(&path) {
-        Ok(checked) => {
-            if !checked.warnings.is_empty() {
-                eprintln!("{}", render(&checked.warnings, style).trim_end());
-            }
-            Ok((checked.config, path))
-        }
+        Ok(checked) => Ok((checked, path)),
         Err(problems) => {
+            let style = if std::io::stderr().is_terminal() { Style::Coloured } else { Style::Plain };
             eprintln!("{}", render(&problems, style).trim_end());
             Err(CliError::Configuration(path))
         }

@@ -18,7 +18,7 @@ use super::{CliError, check, keys, output};
 
 /// Prints the configuration as text or as a QR code.
 pub fn client_config(global: &Global, arguments: &ClientConfigArguments) -> Result<ExitCode, CliError> {
-    let (config, _) = check::load(global)?;
+    let config = check::load(global)?.0.config;
     let private_key = arguments.private_key_file.as_deref().map(|path| keys::read_key(Some(path))).transpose()?;
     let text = make(&config, arguments, private_key.as_ref())?;
     if arguments.qr {

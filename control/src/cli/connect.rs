@@ -76,7 +76,7 @@ fn tell(global: &Global, readiness: &Readiness) -> ExitCode {
 fn socket(global: &Global) -> Result<PathBuf, CliError> {
     match &global.socket {
         Some(socket) => Ok(socket.clone()),
-        None => Ok(check::load(global)?.0.api.socket),
+        None => Ok(check::load(global)?.0.config.api.socket),
     }
 }
 

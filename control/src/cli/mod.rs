@@ -108,7 +108,9 @@ fn start<E: Error>(
     run: impl FnOnce(RunRequest) -> Result<(), E>,
 ) -> Result<ExitCode, CliError> {
     logging::init(arguments.log_format, arguments.log_level.as_deref())?;
-    let (config, path) = check::load(global)?;
+    let (checked, path) = check::load(global)?;
+    checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let config = checked.config;
     let instance = SingleInstance::acquire(config.node.name.as_str())?;
     run(RunRequest { config, path, instance }).map_err(|error| CliError::Run(with_sources(&error)))?;
     Ok(ExitCode::SUCCESS)

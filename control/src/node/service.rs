@@ -24,6 +24,9 @@ use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer
 
 /// How often the node looks at what workers tell it: what a packet to an unknown neighbour waits for at most.
 const TICK: Duration = Duration::from_millis(2);
+/// How often neighbours that packets may go to are shown to be in use, so that the kernel keeps asking whether they are
+/// still there: it does not see the engine's packets.
+const NEIGHBOUR_REFRESH: Duration = Duration::from_secs(25);
 /// Events that wait between the mirror and the node.
 const EVENTS: usize = 4096;
 /// Events that one step takes.
@@ -133,6 +136,16 @@ impl Node {
         self.publish();
     }
 
+    /// Has the kernel ask again for every neighbour and gateway of the ports.
+    fn refresh_neighbours(&self, keeper: &mpsc::Sender<NeighbourRequest>) {
+        let known = self.kernel.neighbours().map(|(twin, address, _)| (twin, address));
+        let to_port = |(twin, _): &(Twin, _)| matches!(twin, Twin::Port(_));
+        for (twin, address) in known.chain(self.kernel.gateways()).filter(to_port) {
+            // A keeper that is behind is told with the next refresh.
+            let _ = keeper.try_send(NeighbourRequest::Used(twin, address));
+        }
+    }
+
     /// Takes in what workers tell.
     fn take_worker_events(&mut self, keeper: &mpsc::Sender<NeighbourRequest>) {
         for ring in &mut self.engine.events {
@@ -185,6 +198,8 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
 
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refresh = tokio::time::interval(NEIGHBOUR_REFRESH);
+    refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::new();
     let mut started = Some(started);
     let mut hangups = signal(SignalKind::hangup())?;
@@ -206,6 +221,7 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
                     tracing::error!(%error, "not everything is as the configuration says");
                 }
             }
+            _ = refresh.tick() => node.refresh_neighbours(&keeper),
             _ = tick.tick() => {
                 node.take_worker_events(&keeper);
                 node.publish();

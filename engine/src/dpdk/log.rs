@@ -1,5 +1,6 @@
 //! DPDK's log lines on their way into `tracing`, and the last complaints kept for error messages.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +35,28 @@ impl LogLevel {
             Self::Info => "info",
             Self::Debug => "debug",
         }
+    }
+}
+
+thread_local! {
+    /// Whether complaints of this thread's calls are worth no more than `debug`.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, complaints of this thread's calls are logged at `debug`: drivers also complain of features that
+/// they can do without, and if the operation fails its error says what they complained of ([`said`]).
+pub(super) struct Quiet(());
+
+impl Quiet {
+    pub(super) fn begin() -> Self {
+        QUIET.set(true);
+        Self(())
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        QUIET.set(false);
     }
 }
 
@@ -85,7 +108,9 @@ fn emit(level: u32, line: &str) {
         }
         kept.push_back(line.to_owned());
     }
-    if level <= sys::RTE_LOG_ERR {
+    if level <= sys::RTE_LOG_WARNING && QUIET.get() {
+        tracing::debug!(target: "dpdk", "{line}");
+    } else if level <= sys::RTE_LOG_ERR {
         tracing::error!(target: "dpdk", "{line}");
     } else if level == sys::RTE_LOG_WARNING {
         tracing::warn!(target: "dpdk", "{line}");

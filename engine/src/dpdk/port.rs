@@ -8,6 +8,7 @@ use jetway_pipelines::ids::QueueId;
 
 use super::device::{Device, DeviceError};
 use super::eal::{Eal, error_text};
+use super::log;
 use super::mbuf::Mbuf;
 use super::pool::{Pool, PoolError, Pools};
 use super::queue::DpdkQueue;
@@ -161,6 +162,7 @@ impl DpdkPort {
     /// Opens a device and starts it, with queues, flow hash, checksum offloads, MTU and filters as far as its driver has
     /// them. Virtual devices are made in the calling thread's network namespace.
     pub fn open(pools: &mut Pools, options: &PortOptions) -> Result<Self, PortError> {
+        let _quiet = log::Quiet::begin();
         let eal = pools.eal().clone();
         let attached = setup::attach(&options.device, options)?;
         let device_name = options.device.to_string();

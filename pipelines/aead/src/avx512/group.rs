@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::chacha20::{self, Alongside, CONSTANTS, GROUP, Nothing, State, transpose, two_groups};
 use super::one_time_key::OneTimeKeys;
-use super::{Packet, Vector, wipe};
+use super::{Packet, Vector, wipe_vectors};
 use crate::Key;
 use crate::prefetch::prefetch_line;
 
@@ -248,8 +248,10 @@ impl Group {
     }
 
     /// Forgets the keys.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
     pub(super) fn wipe(&mut self) {
-        wipe(&mut self.state);
+        wipe_vectors(&mut self.state[KEY..KEY + 8]);
     }
 }
 

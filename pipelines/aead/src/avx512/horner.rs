@@ -84,14 +84,8 @@ impl Queue {
             handed_out: 0,
         };
         for (index, packet) in packets.iter().enumerate() {
-            let (key, lane) = (&keys[index / LANES], index % LANES);
-            queue.works.push(Work {
-                text: packet.text,
-                length: packet.length,
-                r: key.r.map(|half| half[lane]),
-                s: key.s.map(|half| half[lane]),
-                sum: Sum::ZERO,
-            });
+            let [r, s] = keys[index / LANES].of(index % LANES);
+            queue.works.push(Work { text: packet.text, length: packet.length, r, s, sum: Sum::ZERO });
         }
         queue
     }

@@ -11,7 +11,7 @@ mod horner;
 mod one_time_key;
 mod poly1305;
 
-use std::arch::x86_64::__m512i;
+use std::arch::x86_64::{__m512i, _mm512_setzero_si512};
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -27,6 +27,17 @@ fn wipe<T: Copy>(secret: &mut T) {
     // SAFETY: a reference is valid and aligned, and the types that this is used for (integers, vectors, addresses and structures
     // of them) may be all zeros.
     unsafe { ptr::write_volatile(secret, std::mem::zeroed()) }
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// The same for many vectors at once.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn wipe_vectors(secrets: &mut [Vector]) {
+    for secret in secrets {
+        // SAFETY: a reference is valid and aligned.
+        unsafe { ptr::write_volatile(secret, _mm512_setzero_si512()) }
+    }
     compiler_fence(Ordering::SeqCst);
 }
 

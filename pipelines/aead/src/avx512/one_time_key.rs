@@ -1,20 +1,24 @@
 //! The one-time keys of Poly1305 (RFC 8439, section 2.6) of eight packets, one to each 64-bit lane.
 
 use std::arch::x86_64::*;
+use std::ptr;
 
+use arrayvec::ArrayVec;
+
+use super::burst::WINDOW;
 use super::chacha20::GROUP;
 use super::group::Group;
 use super::poly1305::LANES;
-use super::{Packet, Vector, wipe};
+use super::{Packet, Vector, wipe_vectors};
+
+/// The one-time keys of a window of packets.
+pub(super) type Keys = ArrayVec<OneTimeKeys, { WINDOW / LANES }>;
 
 /// Eight one-time keys.
 #[derive(Clone, Copy)]
-#[repr(C, align(64))]
 pub(super) struct OneTimeKeys {
-    /// The multiplier, clamped: low and high halves.
-    pub(super) r: [[u64; LANES]; 2],
-    /// What is added at the end: low and high halves.
-    pub(super) s: [[u64; LANES]; 2],
+    /// Low and high halves of the multiplier r, clamped, and of s, which is added at the end.
+    pub(super) halves: [Vector; 4],
 }
 
 impl OneTimeKeys {
@@ -22,29 +26,25 @@ impl OneTimeKeys {
     /// two vectors of words within their 128-bit quarters leaves lanes 0, 1, 4, 5, 8, ... and 2, 3, 6, 7, 10, ...
     pub(super) const ORDER: [usize; GROUP] = [0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15];
 
-    pub(super) const ZERO: Self = Self { r: [[0; LANES]; 2], s: [[0; LANES]; 2] };
-
-    /// Makes the keys of the packets, eight to an element of `keys`.
+    /// Makes the keys of up to a window of packets.
     #[target_feature(enable = "avx512f,bmi2")]
-    pub(super) fn derive(packets: &[Packet<'_>], keys: &mut [Self], groups: &mut [Group; 2]) {
-        let mut keys = keys.chunks_mut(GROUP / LANES);
+    pub(super) fn derive(packets: &[Packet<'_>], groups: &mut [Group; 2]) -> Keys {
+        let mut keys = Keys::new();
         let mut rest = packets.chunks(GROUP);
         let [first, second] = groups;
         while let Some(packets) = rest.next() {
             first.take_first_blocks(packets);
-            let words = match rest.next() {
-                None => first.first_words(None),
-                Some(packets) => {
-                    second.take_first_blocks(packets);
-                    first.first_words(Some(second))
+            let (words, count) = match rest.next() {
+                None => (first.first_words(None), packets.len()),
+                Some(more_packets) => {
+                    second.take_first_blocks(more_packets);
+                    (first.first_words(Some(second)), packets.len() + more_packets.len())
                 }
             };
-            for (words, keys) in words.iter().zip(&mut keys) {
-                for (key, made) in keys.iter_mut().zip(Self::from_words(words)) {
-                    *key = made;
-                }
-            }
+            // Of lanes without a packet, there may be more keys than a window has room for.
+            keys.extend(words.iter().flat_map(|words| Self::from_words(words)).take(count.div_ceil(LANES)));
         }
+        keys
     }
 
     /// Of the first blocks of sixteen packets: the keys of the first and of the second eight.
@@ -53,13 +53,8 @@ impl OneTimeKeys {
     fn from_words(words: &[Vector; 8]) -> [Self; 2] {
         let clamp = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc].map(|mask| _mm512_set1_epi64(mask));
         let make = |halves: [Vector; 4]| {
-            let mut keys = Self::ZERO;
             let [r_low, r_high, s_low, s_high] = halves;
-            store(&mut keys.r[0], _mm512_and_si512(r_low, clamp[0]));
-            store(&mut keys.r[1], _mm512_and_si512(r_high, clamp[1]));
-            store(&mut keys.s[0], s_low);
-            store(&mut keys.s[1], s_high);
-            keys
+            Self { halves: [_mm512_and_si512(r_low, clamp[0]), _mm512_and_si512(r_high, clamp[1]), s_low, s_high] }
         };
         [
             make([0, 2, 4, 6].map(|word| _mm512_unpacklo_epi32(words[word], words[word + 1]))),
@@ -67,15 +62,19 @@ impl OneTimeKeys {
         ]
     }
 
-    /// Forgets the keys.
-    pub(super) fn wipe(&mut self) {
-        wipe(self);
+    /// The halves of r and of s of one packet.
+    pub(super) fn of(&self, lane: usize) -> [[u64; 2]; 2] {
+        assert!(lane < LANES);
+        // SAFETY: a vector is eight words of 64 bits, of which this is one.
+        let [r_low, r_high, s_low, s_high] =
+            self.halves.each_ref().map(|half| unsafe { ptr::from_ref(half).cast::<u64>().add(lane).read() });
+        [[r_low, r_high], [s_low, s_high]]
     }
-}
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(halves: &mut [u64; LANES], vector: Vector) {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_storeu_si512(halves.as_mut_ptr().cast(), vector) }
+    /// Forgets the keys.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wipe(&mut self) {
+        wipe_vectors(&mut self.halves);
+    }
 }

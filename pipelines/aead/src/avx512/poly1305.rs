@@ -76,7 +76,7 @@ pub(super) unsafe fn tags_ending(
     keys: &OneTimeKeys,
     last_block: impl Fn(&[u64; LANES]) -> [[u64; LANES]; 2],
 ) -> Tags {
-    let [r_low, r_high, s_low, s_high] = [&keys.r[0], &keys.r[1], &keys.s[0], &keys.s[1]].map(|halves| load(halves));
+    let [r_low, r_high, s_low, s_high] = keys.halves;
     let r = power(split(r_low, r_high, 0));
     let mut state = [_mm512_setzero_si512(); 3];
     let Some(first) = packets.first() else { return finish(state, s_low, s_high) };

@@ -21,8 +21,7 @@ fn seal(vector: &Vector) -> (Vec<u8>, u128, u128) {
     let length = text.len();
     text.extend([0; 16]);
     let packet = Packet { key: &key, counter, text: text.as_mut_ptr(), length };
-    let mut keys = [OneTimeKeys::ZERO];
-    OneTimeKeys::derive(&[packet], &mut keys, &mut groups);
+    let keys = OneTimeKeys::derive(&[packet], &mut groups);
     // SAFETY: there are no texts.
     let mut idle = unsafe { Queue::new(&[], &[], 0) };
     let mut cursor = Cursor::default();

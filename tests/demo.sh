@@ -122,10 +122,7 @@ lay_cables() {
     inside "$namespace" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 || return
   done
   cable client eth0 node w-wan || return
-  # The kernel would answer on the cable as well; only the DPDK port shall.
-  inside node sysctl -qw net.ipv6.conf.w-wan.disable_ipv6=1 &&
-    inside node nft 'table netdev demo { chain ingress { type filter hook ingress device "w-wan" priority -500; policy drop; }; }' &&
-    ip -n "$NAME-client" addr add 198.51.100.2/24 dev eth0 || return
+  ip -n "$NAME-client" addr add 198.51.100.2/24 dev eth0 || return
   ip -n "$NAME-switch" link add lan type bridge forward_delay 0 mcast_snooping 0 && ip -n "$NAME-switch" link set lan up || return
   for server in 0 1; do
     cable "server$((server + 1))" eth0 switch "p$server" &&

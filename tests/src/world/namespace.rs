@@ -134,16 +134,6 @@ impl Namespace {
         self.run("ethtool", &["-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
     }
 
-    /// Makes an interface a place for a DPDK port: the kernel receives nothing there and says nothing.
-    #[track_caller]
-    pub fn hand_to_dpdk(&self, interface: &str) {
-        self.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1");
-        let rules = format!(
-            "table netdev dpdk_{interface} {{ chain ingress {{ type filter hook ingress device \"{interface}\" priority -500; policy drop; }}; }}"
-        );
-        self.run("nft", &[&rules]);
-    }
-
     /// Adds addresses to an interface; IPv6 ones are usable at once.
     #[track_caller]
     pub fn addresses(&self, interface: &str, addresses: &[&str]) {

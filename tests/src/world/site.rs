@@ -129,7 +129,6 @@ impl SiteBuilder {
             Gateway::Jetway => {
                 for (wire, _, far) in wires.iter().filter(|(_, attachment, _)| *attachment == Attachment::AfPacket) {
                     node.connect(wire, far, "eth0");
-                    node.hand_to_dpdk(wire);
                 }
                 let jetway = Jetway::start(world, &node, &config);
                 for (wire, _, far) in wires.iter().filter(|(_, attachment, _)| *attachment == Attachment::Tap) {

@@ -211,7 +211,9 @@ fn start_node(node: &mut Machine, config: &NodeConfig) {
     node.write("/etc/jetway/jw0.key", &config.tunnels[0].key.private);
     node.write("/etc/jetway/node.toml", &config.to_toml_in("/etc/jetway"));
     node.run("jetway run --config /etc/jetway/node.toml >/dev/ttyS0 2>&1 &", STEP);
-    node.wait_for("jetway ready --config /etc/jetway/node.toml", STEP);
+    // A node that ended has said on the console why.
+    node.wait_for("! pidof jetway >/dev/null || jetway ready --config /etc/jetway/node.toml", STEP);
+    node.run("jetway ready --config /etc/jetway/node.toml", STEP);
 }
 
 fn start_client(client: &mut Machine, node_key: &KeyPair, client_key: &KeyPair) {

@@ -15,7 +15,7 @@ use super::chacha20::{GROUP, Nothing};
 use super::group::{BLOCK, Cursor, Group};
 use super::horner::Queue;
 use super::one_time_key::OneTimeKeys;
-use super::poly1305::{self, LANES};
+use super::poly1305::{self, BATCH, LANES};
 use crate::{OpenJob, SealJob, TAG_LENGTH, aws_lc};
 
 /// Packets that are sorted together.
@@ -116,7 +116,7 @@ unsafe fn seal(packets: &[Packet<'_>]) {
     let queued = queue_length(packets);
     // SAFETY: the texts outlive the queue. None is available before it is encrypted.
     let mut queue = unsafe { Queue::new(&packets[..queued], &keys, 0) };
-    let mut batches = packets.chunks(LANES).zip(&keys).skip(queued / LANES);
+    let mut batches = packets[queued..].chunks(BATCH).zip(keys[queued / LANES..].chunks(BATCH / LANES));
     let mut authenticated = queued;
 
     // Those that have a text come first.
@@ -131,7 +131,7 @@ unsafe fn seal(packets: &[Packet<'_>]) {
             // SAFETY: the caller's promise.
             unsafe { packets[packet].set_tag(tag) };
         }
-        while authenticated < packets.len() && (cursor.packet >= authenticated + LANES || !is_more) {
+        while authenticated < packets.len() && (cursor.packet >= authenticated + BATCH || !is_more) {
             let Some((batch, keys)) = batches.next() else { break };
             authenticated += batch.len();
             // SAFETY: the caller's promise.
@@ -169,7 +169,7 @@ unsafe fn open(packets: &[Packet<'_>]) -> [bool; WINDOW] {
     let queued = queue_length(packets);
     // SAFETY: the texts outlive the queue.
     let mut queue = unsafe { Queue::new(&packets[..queued], &keys, queued) };
-    let mut batches = packets[queued..].chunks(LANES).zip(&keys[queued / LANES..]);
+    let mut batches = packets[queued..].chunks(BATCH).zip(keys[queued / LANES..].chunks(BATCH / LANES));
     let mut first_of_batch = queued;
 
     let mut verified = Verified::new();
@@ -271,7 +271,7 @@ pub(super) unsafe fn apply_keystream(
 /// for each packet and byte; the kernel one for a start, one for each 16 blocks, and one for the longest packet, as the other lanes
 /// of Poly1305 wait for it. On a CPU where the numbers differ, the worst is that a short burst takes the slower way.
 fn is_worthwhile(count: usize, lengths: impl Iterator<Item = usize>) -> bool {
-    if count < FEWEST || count >= ENOUGH {
+    if !(FEWEST..ENOUGH).contains(&count) {
         return count >= ENOUGH;
     }
     let (mut singly, mut blocks, mut longest) = (0, 0, 0);

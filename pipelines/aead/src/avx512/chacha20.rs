@@ -160,7 +160,7 @@ macro_rules! on_two {
 
 /// Ten double rounds on 16 blocks: the keystream's words, but for the initial state that is added at the end.
 #[inline]
-#[target_feature(enable = "avx512f,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 pub(super) fn one_group(initial: &State) -> State {
     let mut x = *initial;
     for _ in 0..10 {

@@ -50,7 +50,7 @@ pub(super) struct Group {
 
 impl Group {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn new() -> Self {
         let mut state = [_mm512_setzero_si512(); 16];
         for (words, word) in state.iter_mut().zip(CONSTANTS) {
@@ -61,14 +61,14 @@ impl Group {
 
     /// Sets the first word of every nonce, which is zero in WireGuard.
     #[cfg(test)]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn set_nonce_prefix(&mut self, prefix: u32) {
         self.state[NONCE - 1] = _mm512_set1_epi32(prefix as i32);
     }
 
     /// Takes block 0 of up to sixteen packets, for [`OneTimeKeys::from_words`].
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn take_first_blocks(&mut self, packets: &[Packet<'_>]) {
         let packet = OneTimeKeys::ORDER.map(|index| packets.get(index).unwrap_or(&packets[0]));
         self.set_keys(packet.map(|packet| packet.key));
@@ -79,7 +79,7 @@ impl Group {
 
     /// Takes the next blocks of text, and returns how many lanes got one. Every packet must have a text.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn take_text(&mut self, packets: &[Packet<'_>], cursor: &mut Cursor) -> usize {
         self.bytes = [u64::MAX; GROUP];
         let lanes = match packets.get(cursor.packet) {
@@ -100,7 +100,7 @@ impl Group {
     /// For long packets: sets the state run by run of one packet's blocks. All branches are on how many runs there are, because one
     /// that goes now this way and now that costs more than all that it could save.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     fn take_runs(&mut self, packets: &[Packet<'_>], cursor: &mut Cursor) -> usize {
         let zero = _mm512_setzero_si512();
         let mut key = [zero; 8];
@@ -147,7 +147,7 @@ impl Group {
 
     /// For short packets: sets each lane's key.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     fn take_singly(&mut self, packets: &[Packet<'_>], cursor: &mut Cursor) -> usize {
         let Some(first) = packets.get(cursor.packet) else { return 0 };
         let mut key = [first.key; GROUP];
@@ -180,7 +180,7 @@ impl Group {
 
     /// Sets the key of each lane: sixteen rows of eight words become eight vectors of sixteen words.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     fn set_keys(&mut self, key: [&Key; GROUP]) {
         let pair = |low: usize| {
             // SAFETY: a key is 32 bytes, aligned to as many.
@@ -212,7 +212,7 @@ impl Group {
     ///
     /// # Safety
     /// The packets that the blocks were taken from must still be valid for reads and writes.
-    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) unsafe fn apply(&self) {
         let words = chacha20::one_group(&self.state);
         exclusive_or!(self, words);
@@ -222,7 +222,7 @@ impl Group {
     ///
     /// # Safety
     /// As for [`Group::apply`].
-    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) unsafe fn apply_two<W: Alongside>(&self, other: &Self, work: &mut W) {
         let mut hand = work.begin();
         let [words, other_words] = two_groups!(&self.state, &other.state, work, W, hand);
@@ -233,7 +233,7 @@ impl Group {
     }
 
     /// The first words of the blocks of two groups.
-    #[target_feature(enable = "avx512f,bmi2")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn first_words(&self, other: Option<&Self>) -> [[Vector; 8]; 2] {
         let first =
             |words: State, group: &Self| std::array::from_fn(|word| _mm512_add_epi32(words[word], group.state[word]));
@@ -249,7 +249,7 @@ impl Group {
 
     /// Forgets the keys.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn wipe(&mut self) {
         wipe_vectors(&mut self.state[KEY..KEY + 8]);
     }
@@ -285,7 +285,7 @@ use exclusive_or;
 
 /// A word for each lane.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn load(words: &[u32; GROUP]) -> Vector {
     // SAFETY: 64 bytes.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }

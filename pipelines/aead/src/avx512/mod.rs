@@ -32,7 +32,7 @@ fn wipe<T: Copy>(secret: &mut T) {
 
 /// The same for many vectors at once.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn wipe_vectors(secrets: &mut [Vector]) {
     for secret in secrets {
         // SAFETY: a reference is valid and aligned.

@@ -27,7 +27,7 @@ impl OneTimeKeys {
     pub(super) const ORDER: [usize; GROUP] = [0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15];
 
     /// Makes the keys of up to a window of packets.
-    #[target_feature(enable = "avx512f,bmi2")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn derive(packets: &[Packet<'_>], groups: &mut [Group; 2]) -> Keys {
         let mut keys = Keys::new();
         let mut rest = packets.chunks(GROUP);
@@ -49,7 +49,7 @@ impl OneTimeKeys {
 
     /// Of the first blocks of sixteen packets: the keys of the first and of the second eight.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     fn from_words(words: &[Vector; 8]) -> [Self; 2] {
         let clamp = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc].map(|mask| _mm512_set1_epi64(mask));
         let make = |halves: [Vector; 4]| {
@@ -73,7 +73,7 @@ impl OneTimeKeys {
 
     /// Forgets the keys.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     pub(super) fn wipe(&mut self) {
         wipe_vectors(&mut self.halves);
     }

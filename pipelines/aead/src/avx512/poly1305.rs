@@ -9,8 +9,11 @@ use std::arch::x86_64::*;
 use super::one_time_key::OneTimeKeys;
 use super::{Packet, Vector};
 
-/// Packets that are worked on together.
+/// Packets that are worked on together: one to each 64-bit lane of a vector.
 pub(super) const LANES: usize = 8;
+
+/// Packets that are taken at once.
+pub(super) const BATCH: usize = 2 * LANES;
 
 /// Bytes that a step of the bulk loop takes from each packet.
 const STRIDE: usize = 64;
@@ -41,25 +44,37 @@ struct Products {
     high: Number,
 }
 
-/// The tags of eight packets over their texts as they are now: low and high halves.
+/// The tags of up to sixteen packets over their texts as they are now: low and high halves.
 pub(super) struct Tags {
-    low: [u64; LANES],
-    high: [u64; LANES],
+    low: [[u64; LANES]; 2],
+    high: [[u64; LANES]; 2],
 }
 
 impl Tags {
     /// The tag of one packet.
-    pub(super) fn of(&self, lane: usize) -> u128 {
-        u128::from(self.low[lane]) | u128::from(self.high[lane]) << 64
+    pub(super) fn of(&self, packet: usize) -> u128 {
+        let (batch, lane) = (packet / LANES, packet % LANES);
+        u128::from(self.low[batch][lane]) | u128::from(self.high[batch][lane]) << 64
     }
 }
 
-/// Computes the tags of up to eight packets under their one-time keys.
+/// Eight packets on their way.
+struct Batch {
+    texts: [*const u8; LANES],
+    lengths: [u64; LANES],
+    shortest: usize,
+    longest: usize,
+    r: Power,
+    s: [Vector; 2],
+    state: Number,
+}
+
+/// Computes the tags of up to sixteen packets under their one-time keys, eight to an element of `keys`.
 ///
 /// # Safety
 /// Each packet's `text` must be valid for reads of `length` bytes.
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Tags {
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &[OneTimeKeys]) -> Tags {
     // The block of lengths: the AAD is empty.
     // SAFETY: the caller's promise.
     unsafe { tags_ending(packets, keys, |lengths| [[0; LANES], *lengths]) }
@@ -70,37 +85,91 @@ pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Tags {
 /// # Safety
 /// As for [`tags`].
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 pub(super) unsafe fn tags_ending(
     packets: &[Packet<'_>],
-    keys: &OneTimeKeys,
+    keys: &[OneTimeKeys],
     last_block: impl Fn(&[u64; LANES]) -> [[u64; LANES]; 2],
 ) -> Tags {
-    let [r_low, r_high, s_low, s_high] = keys.halves;
-    let r = power(split(r_low, r_high, 0));
-    let mut state = [_mm512_setzero_si512(); 3];
-    let Some(first) = packets.first() else { return finish(state, s_low, s_high) };
-
-    // A lane without a packet repeats the first one; nobody reads its result.
-    let mut texts = [first.text.cast_const(); LANES];
-    let mut lengths = [first.length as u64; LANES];
-    for ((text, length), packet) in texts.iter_mut().zip(&mut lengths).zip(packets) {
-        *text = packet.text.cast_const();
-        *length = packet.length as u64;
-    }
-    let shortest = packets.iter().map(|packet| packet.length).min().unwrap_or(0);
-    let longest = packets.iter().map(|packet| packet.length).max().unwrap_or(0);
-    let mut offset = 0;
+    let mut tags = Tags { low: [[0; LANES]; 2], high: [[0; LANES]; 2] };
+    let mut batches = packets.chunks(LANES).zip(keys);
     // SAFETY: the texts are valid for their lengths, by the caller's promise.
     unsafe {
-        if shortest >= WORTH_POWERS {
-            (state, offset) = bulk(&texts, shortest, r);
+        match (batches.next(), batches.next()) {
+            (Some(first), Some(second)) => {
+                let mut both = [Batch::new(first.0, first.1), Batch::new(second.0, second.1)];
+                let [longest, other_longest] = both.each_ref().map(|batch| batch.longest);
+                if longest.max(other_longest) < WORTH_POWERS && longest.abs_diff(other_longest) <= STRIDE {
+                    // Horner's rule is a chain: two of them in step hide each other's latency.
+                    tail(&mut both, 0);
+                } else {
+                    let [first, second] = &mut both;
+                    one(first);
+                    one(second);
+                }
+                let [first, second] = &both;
+                first.finish(last_block(&first.lengths), &mut tags.low[0], &mut tags.high[0]);
+                second.finish(last_block(&second.lengths), &mut tags.low[1], &mut tags.high[1]);
+            }
+            (Some((packets, keys)), None) => {
+                let mut batch = Batch::new(packets, keys);
+                one(&mut batch);
+                batch.finish(last_block(&batch.lengths), &mut tags.low[0], &mut tags.high[0]);
+            }
+            (None, _) => {}
         }
-        state = tail(&texts, &lengths, longest, offset, state, r);
     }
-    let [aad_lengths, text_lengths] = last_block(&lengths);
-    let block = split(load(&aad_lengths), load(&text_lengths), BLOCK_BIT);
-    finish(reduce(multiply(sum(state, block), &r)), s_low, s_high)
+    tags
+}
+
+/// All of the texts of one batch.
+///
+/// # Safety
+/// The batch's texts must be valid for reads of their lengths.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+unsafe fn one(batch: &mut Batch) {
+    let mut offset = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if batch.shortest >= WORTH_POWERS {
+            (batch.state, offset) = bulk(&batch.texts, batch.shortest, batch.r);
+        }
+        tail(std::array::from_mut(batch), offset);
+    }
+}
+
+impl Batch {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+    fn new(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Self {
+        let [r_low, r_high, s_low, s_high] = keys.halves;
+        // A lane without a packet repeats the first one; nobody reads its result.
+        let lane = |lane: usize| packets.get(lane).unwrap_or(&packets[0]);
+        let lengths = std::array::from_fn(|index| lane(index).length as u64);
+        Self {
+            texts: std::array::from_fn(|index| lane(index).text.cast_const()),
+            lengths,
+            shortest: lengths.iter().fold(lengths[0], |a, &b| a.min(b)) as usize,
+            longest: lengths.iter().fold(lengths[0], |a, &b| a.max(b)) as usize,
+            r: power(split(r_low, r_high, 0)),
+            s: [s_low, s_high],
+            state: [_mm512_setzero_si512(); 3],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+    fn finish(&self, last_block: [[u64; LANES]; 2], low: &mut [u64; LANES], high: &mut [u64; LANES]) {
+        let [last_low, last_high] = last_block.each_ref().map(|words| load(words));
+        let state = reduce(multiply(sum(self.state, split(last_low, last_high, BLOCK_BIT)), &self.r));
+        let [tag_low, tag_high] = finish(state, self.s);
+        // SAFETY: each array is 64 bytes.
+        unsafe {
+            _mm512_storeu_si512(low.as_mut_ptr().cast(), tag_low);
+            _mm512_storeu_si512(high.as_mut_ptr().cast(), tag_high);
+        }
+    }
 }
 
 /// All whole strides that every packet has. Returns the state and how many bytes are done.
@@ -108,7 +177,7 @@ pub(super) unsafe fn tags_ending(
 /// # Safety
 /// The texts must be valid for reads of `shortest` bytes.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 unsafe fn bulk(texts: &[*const u8; LANES], shortest: usize, r: Power) -> (Number, usize) {
     let r2 = power(reduce(multiply(r.limbs, &r)));
     let r3 = power(reduce(multiply(r2.limbs, &r)));
@@ -132,37 +201,40 @@ unsafe fn bulk(texts: &[*const u8; LANES], shortest: usize, r: Power) -> (Number
     (state, offset)
 }
 
-/// What is left of each packet from `offset` on.
+/// What is left of each packet from `offset` on, for one or two batches in step.
 ///
 /// # Safety
 /// Each text must be valid for reads of its length.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-unsafe fn tail(
-    texts: &[*const u8; LANES],
-    lengths: &[u64; LANES],
-    longest: usize,
-    mut offset: usize,
-    mut state: Number,
-    r: Power,
-) -> Number {
-    let length = load(lengths);
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+unsafe fn tail<const BATCHES: usize>(batches: &mut [Batch; BATCHES], mut offset: usize) {
+    let longest = batches.iter().map(|batch| batch.longest).max().unwrap_or(0);
+    let zero = _mm512_setzero_si512();
+    let length = batches.each_ref().map(|batch| load(&batch.lengths));
+    let mut states = batches.each_ref().map(|batch| batch.state);
     while offset < longest {
-        let mut rows = [_mm512_setzero_si512(); LANES];
-        for (lane, row) in rows.iter_mut().enumerate() {
-            let bytes = (lengths[lane] as usize).saturating_sub(offset).min(STRIDE) as u32;
-            let mask = u64::MAX.checked_shr(STRIDE as u32 - bytes).unwrap_or(0);
-            // Not beyond the end, even where nothing is read: the CPU takes its time over masked access to memory that is not there.
-            let start = if bytes == 0 { 0 } else { offset };
-            // SAFETY: reads the bytes of the mask alone, which lie before the end of the text.
-            *row = unsafe { _mm512_maskz_loadu_epi8(mask, texts[lane].wrapping_add(start).cast()) };
+        let mut words = [[zero; LANES]; BATCHES];
+        for (words, batch) in words.iter_mut().zip(batches.iter()) {
+            let mut rows = [zero; LANES];
+            for (lane, row) in rows.iter_mut().enumerate() {
+                let bytes = (batch.lengths[lane] as usize).saturating_sub(offset).min(STRIDE) as u32;
+                let mask = u64::MAX.checked_shr(STRIDE as u32 - bytes).unwrap_or(0);
+                // Not beyond the end, even where nothing is read: the CPU takes its time over masked access to memory that is
+                // not there.
+                let start = if bytes == 0 { 0 } else { offset };
+                // SAFETY: reads the bytes of the mask alone, which lie before the end of the text.
+                *row = unsafe { _mm512_maskz_loadu_epi8(mask, batch.texts[lane].wrapping_add(start).cast()) };
+            }
+            *words = transpose(rows);
         }
-        let words = transpose(rows);
-        for (low, high) in [(words[0], words[1]), (words[2], words[3]), (words[4], words[5]), (words[6], words[7])] {
-            let next = reduce(multiply(sum(state, split(low, high, BLOCK_BIT)), &r));
-            let has_block = _mm512_cmpgt_epu64_mask(length, _mm512_set1_epi64(offset as i64));
-            for (limb, next) in state.iter_mut().zip(next) {
-                *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
+        for pair in 0..4 {
+            for batch in 0..BATCHES {
+                let block = split(words[batch][2 * pair], words[batch][2 * pair + 1], BLOCK_BIT);
+                let next = reduce(multiply(sum(states[batch], block), &batches[batch].r));
+                let has_block = _mm512_cmpgt_epu64_mask(length[batch], _mm512_set1_epi64(offset as i64));
+                for (limb, next) in states[batch].iter_mut().zip(next) {
+                    *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
+                }
             }
             offset += 16;
             if offset >= longest {
@@ -170,13 +242,15 @@ unsafe fn tail(
             }
         }
     }
-    state
+    for (batch, state) in batches.iter_mut().zip(states) {
+        batch.state = state;
+    }
 }
 
 /// Reduces fully, and adds the second half of the one-time key.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-fn finish(state: Number, s_low: Vector, s_high: Vector) -> Tags {
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
     let [mut h0, mut h1, mut h2] = state;
     for _ in 0..3 {
@@ -203,18 +277,12 @@ fn finish(state: Number, s_low: Vector, s_high: Vector) -> Tags {
     let carry = _mm512_cmplt_epu64_mask(low, s_low);
     let high = _mm512_add_epi64(high, s_high);
     let high = _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1));
-    let mut tags = Tags { low: [0; LANES], high: [0; LANES] };
-    // SAFETY: each array is 64 bytes.
-    unsafe {
-        _mm512_storeu_si512(tags.low.as_mut_ptr().cast(), low);
-        _mm512_storeu_si512(tags.high.as_mut_ptr().cast(), high);
-    }
-    tags
+    [low, high]
 }
 
 /// A word for each lane.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn load(words: &[u64; LANES]) -> Vector {
     // SAFETY: 64 bytes.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
@@ -222,7 +290,7 @@ fn load(words: &[u64; LANES]) -> Vector {
 
 /// The limbs of a 128-bit number and what lies above it.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn split(low: Vector, high: Vector, above: i64) -> Number {
     let mask_44 = _mm512_set1_epi64(MASK_44);
     let middle = _mm512_or_si512(_mm512_srli_epi64::<44>(low), _mm512_slli_epi64::<20>(high));
@@ -234,27 +302,27 @@ fn split(low: Vector, high: Vector, above: i64) -> Number {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn sum(a: Number, b: Number) -> Number {
     [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn times_5(a: Vector) -> Vector {
     _mm512_add_epi64(a, _mm512_slli_epi64::<2>(a))
 }
 
 /// Prepares a multiplier.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn power(limbs: Number) -> Power {
     let times_20 = |limb| _mm512_slli_epi64::<2>(times_5(limb));
     Power { limbs, times_20: [times_20(limbs[1]), times_20(limbs[2])] }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn multiply(a: Number, by: &Power) -> Products {
     let zero = [_mm512_setzero_si512(); 3];
     multiply_add(Products { low: zero, high: zero }, a, by)
@@ -262,7 +330,7 @@ fn multiply(a: Number, by: &Power) -> Products {
 
 /// `products + a * by`. Limbs of `a` may have up to 46 bits; twelve such sums fit.
 #[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
     let ([r0, r1, r2], [t1, t2]) = (by.limbs, by.times_20);
     let Products { mut low, mut high } = products;
@@ -277,7 +345,7 @@ fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
 
 /// Carries, until the limbs have 44, 44 and a bit, and 42 bits.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn reduce(products: Products) -> Number {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
     let Products { low: [l0, l1, l2], high: [g0, g1, g2] } = products;
@@ -292,7 +360,7 @@ fn reduce(products: Products) -> Number {
 
 /// Turns rows of eight words into vectors of the rows' first, second, ... words.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
 fn transpose(rows: [Vector; LANES]) -> [Vector; LANES] {
     let [a, b, c, d, e, f, g, h] = rows;
     let quarter = |even: [Vector; 4]| {

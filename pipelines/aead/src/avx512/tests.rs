@@ -42,7 +42,7 @@ fn seal(vector: &Vector) -> (Vec<u8>, u128, u128) {
     let lengths = [vector.aad.len() as u64, text.len() as u64];
     // SAFETY: the input has 16 bytes of room, and lives longer than the queue.
     let (vector_tag, mut queue) = unsafe {
-        let tags = poly1305::tags_ending(&[packet], &keys[0], |_| lengths.map(|length| [length; poly1305::LANES]));
+        let tags = poly1305::tags_ending(&[packet], &keys, |_| lengths.map(|length| [length; poly1305::LANES]));
         (tags.of(0), Queue::new(&[packet], &keys, 1))
     };
     if length >= 64 {

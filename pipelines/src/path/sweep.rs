@@ -72,7 +72,8 @@ fn punt<B: PacketBuf, O: Outputs<B>>(
     }
 }
 
-/// ARP and neighbour discovery have a meter of their own, so that a flood of pings cannot make us unreachable.
+/// ARP and neighbour discovery have a meter of their own, so that a flood of pings cannot make us unreachable; nor can
+/// one of false advertisements from beyond the link, since forwarding takes a hop off (RFC 4861 section 7.1.1).
 fn is_discovery<B: PacketBuf>(buffer: &B, parsed: &Parsed, twin: Twin) -> bool {
     match twin {
         Twin::Tunnel(_) => false,
@@ -80,10 +81,14 @@ fn is_discovery<B: PacketBuf>(buffer: &B, parsed: &Parsed, twin: Twin) -> bool {
             let message = parsed.l4(frame.payload(buffer.data()));
             frame.ethertype == EtherType::ARP
                 || parsed.protocol == Protocol::ICMPV6
+                    && parsed.ttl == DISCOVERY_HOPS
                     && Icmpv6::parse(message).is_some_and(|header| header.kind.is_neighbour_discovery())
         }),
     }
 }
+
+/// The hop limit of neighbour discovery.
+const DISCOVERY_HOPS: u8 = 255;
 
 fn hand_off<B: PacketBuf, O: Outputs<B>>(buffer: B, to: WorkerId, port: PortId, pipeline: &Pipeline<B>, out: &mut O) {
     match out.hand_off(to, port, buffer) {

@@ -2,13 +2,14 @@
 //! section 4.2.2.7).
 
 use super::outputs::Outputs;
-use super::packet::{Packet, Packets, Verdict};
-use super::pipeline::Pipeline;
+use super::packet::{BURST, Packet, Packets, Verdict};
+use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::packet::{Parsed, checksum};
 
-/// Cuts `packet` into fragments of at most `mtu` bytes, which go on into `made` with `verdict`.
+/// Cuts `packet` into fragments of at most `mtu` bytes, which go on into `made` with `verdict`; what is in `made` already
+/// is sent on first if they do not fit beside it.
 ///
 /// Returns the verdict for the original: it ends here, consumed by its fragments. All fragments are made or none.
 pub fn fragment<'t, B: PacketBuf, O: Outputs<B>>(
@@ -16,11 +17,22 @@ pub fn fragment<'t, B: PacketBuf, O: Outputs<B>>(
     verdict: &Verdict<'t>,
     mtu: u16,
     made: &mut Packets<'t, B>,
-    pipeline: &Pipeline<B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
     out: &mut O,
 ) -> Verdict<'t> {
+    let header_length = usize::from(packet.parsed.l4_offset);
+    // Offsets count in units of 8 bytes.
+    let step = usize::from(mtu).saturating_sub(header_length) & !7;
+    let payload = packet.buffer.data().len().saturating_sub(header_length);
+    if step == 0 || payload.div_ceil(step) > BURST {
+        return Verdict::Drop(DropReason::TooBig);
+    }
+    if payload.div_ceil(step) > made.remaining_capacity() {
+        pipeline.forward_made(made, scene, out);
+    }
     let before = made.len();
-    match cut(packet, verdict, usize::from(mtu), made, out) {
+    match cut(packet, verdict, step, made, out) {
         Ok(()) => {
             pipeline.counters.created.add((made.len() - before) as u64);
             Verdict::Drop(DropReason::Consumed)
@@ -35,18 +47,13 @@ pub fn fragment<'t, B: PacketBuf, O: Outputs<B>>(
 fn cut<'t, B: PacketBuf, O: Outputs<B>>(
     packet: &Packet<'t, B>,
     verdict: &Verdict<'t>,
-    mtu: usize,
+    step: usize,
     made: &mut Packets<'t, B>,
     out: &mut O,
 ) -> Result<(), DropReason> {
     let data = packet.buffer.data();
     let header_length = usize::from(packet.parsed.l4_offset);
     let (header, payload) = data.split_at_checked(header_length).ok_or(DropReason::Ipv4Malformed)?;
-    // Offsets count in units of 8 bytes.
-    let step = mtu.saturating_sub(header_length) & !7;
-    if step == 0 {
-        return Err(DropReason::TooBig);
-    }
     for (number, chunk) in payload.chunks(step).enumerate() {
         let last = if (number + 1) * step >= payload.len() { Place::Last } else { Place::Before };
         let mut buffer = out.allocate().ok_or(DropReason::BufferPoolEmpty)?;
@@ -58,7 +65,8 @@ fn cut<'t, B: PacketBuf, O: Outputs<B>>(
         mark(head, number * step, header_length + chunk.len(), last).ok_or(DropReason::Ipv4Malformed)?;
         let parsed = Parsed::from_ip(buffer.data()).map_err(|_| DropReason::Ipv4Malformed)?;
         let piece = Packet { buffer, parsed, origin: packet.origin, verdict: verdict.clone() };
-        made.try_push(piece).map_err(|_| DropReason::HeldQueueFull)?;
+        // The caller has made room.
+        made.try_push(piece).map_err(|_| DropReason::TooBig)?;
     }
     Ok(())
 }

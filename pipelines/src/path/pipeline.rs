@@ -79,6 +79,9 @@ pub struct Waiting<B> {
 const ICMP_RATE: u32 = 1000;
 /// ARP and neighbour discovery packets a second that go to the kernel.
 const DISCOVERY_RATE: u32 = 2000;
+/// Passes that can follow the first: pieces that fit the tunnel, pieces of those that fit the way to the peer, and the
+/// news that they do not. Nobody is told about an error message's own fate, so nothing comes after that.
+const MADE_PASSES: usize = 3;
 /// Queues of waiting packets that one turn looks at.
 const HELD_LOOKS: usize = 64;
 /// Queues of waiting packets that one turn releases.
@@ -247,17 +250,30 @@ impl<B: PacketBuf> Pipeline<B> {
         self.run(&mut packets, scene, out);
     }
 
-    /// The stages in their order; then once more for what was made on the way. What is made on the way makes
-    /// nothing itself, since nobody is told about an error message's own fate.
+    /// The stages in their order, then again for what was made on the way.
     fn run<'t, O: Outputs<B>>(&mut self, packets: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
         let mut made: Packets<'t, B> = ArrayVec::new();
         open::open(packets, self, scene, out);
         self.forward(packets, &mut made, scene, out);
-        if !made.is_empty() {
-            let mut nothing: Packets<'t, B> = ArrayVec::new();
-            self.forward(&mut made, &mut nothing, scene, out);
-            sweep::sweep(&mut nothing, self, scene, out);
+        self.forward_made(&mut made, scene, out);
+    }
+
+    /// Takes what was made on the way to its end, and leaves `made` empty.
+    pub(super) fn forward_made<'t, O: Outputs<B>>(
+        &mut self,
+        made: &mut Packets<'t, B>,
+        scene: &Scene<'t>,
+        out: &mut O,
+    ) {
+        for _ in 0..MADE_PASSES {
+            if made.is_empty() {
+                return;
+            }
+            let mut more: Packets<'t, B> = ArrayVec::new();
+            self.forward(made, &mut more, scene, out);
+            *made = more;
         }
+        sweep::sweep(made, self, scene, out);
     }
 
     fn forward<'t, O: Outputs<B>>(

@@ -15,11 +15,11 @@ use crate::packet::mss::{MssLimit, clamp_mss};
 use crate::tables::{Route, Tables, Twin};
 
 /// Why a packet goes no further, and what its sender is told.
-pub struct Refusal {
+struct Refusal {
     /// The counted reason.
-    pub reason: DropReason,
+    reason: DropReason,
     /// What the sender is told, if anything.
-    pub error: Option<Cause>,
+    error: Option<Cause>,
 }
 
 impl From<DropReason> for Refusal {
@@ -136,8 +136,8 @@ fn fits<B: PacketBuf>(packet: &Packet<'_, B>, mtu: u16) -> bool {
 }
 
 /// A packet that is too long: fragments if its sender allows them, else the sender is told (RFC 1191, RFC 8201).
-fn too_big<'t, B: PacketBuf, O: Outputs<B>>(
-    packet: &mut Packet<'t, B>,
+pub fn too_big<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &Packet<'t, B>,
     verdict: Verdict<'t>,
     mtu: u16,
     made: &mut Packets<'t, B>,
@@ -146,14 +146,14 @@ fn too_big<'t, B: PacketBuf, O: Outputs<B>>(
     out: &mut O,
 ) -> Verdict<'t> {
     if !packet.parsed.dont_fragment {
-        return super::fragment::fragment(packet, &verdict, mtu, made, pipeline, out);
+        return super::fragment::fragment(packet, &verdict, mtu, made, pipeline, scene, out);
     }
     let refusal = Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(mtu) });
     refuse(packet, refusal, made, pipeline, scene, out)
 }
 
 /// Drops the packet, and makes the error message for its sender if there is one and the meter allows it.
-pub fn refuse<'t, B: PacketBuf, O: Outputs<B>>(
+fn refuse<'t, B: PacketBuf, O: Outputs<B>>(
     packet: &Packet<'t, B>,
     refusal: Refusal,
     made: &mut Packets<'t, B>,

@@ -11,12 +11,11 @@ use super::outer::Outer;
 use super::outputs::Outputs;
 use super::packet::{BURST, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
-use super::route::{Refusal, refuse};
+use super::route::too_big;
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::TunnelId;
 use crate::packet::ecn;
-use crate::packet::icmp_error::Cause;
 use crate::tables::{Tables, TunnelEntry};
 use crate::wireguard::constants::{DATA_HEADER_SIZE, PADDING, TAG_SIZE};
 use crate::wireguard::message::Data;
@@ -163,8 +162,7 @@ fn prepare_packets<'t, B: PacketBuf, O: Outputs<B>>(
         let length = packet.buffer.data().len();
         let room = ready.outer.room_for_inner();
         if length > usize::from(room) {
-            let refusal = Refusal { reason: DropReason::TooBig, error: Some(Cause::TooBig { mtu: u32::from(room) }) };
-            packet.verdict = refuse(packet, refusal, made, pipeline, scene, out);
+            packet.verdict = too_big(packet, Verdict::Seal(peer), room, made, pipeline, scene, out);
             continue;
         }
         let counter = ready.next_counter;

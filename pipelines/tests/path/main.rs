@@ -2,4 +2,17 @@
 
 mod bench;
 
+mod ecn;
+mod flood;
 mod forwarding;
+mod fragments;
+mod hostile;
+mod icmp;
+mod initiator;
+mod kernel;
+mod mss;
+mod neighbours;
+mod policy;
+mod roaming;
+mod sessions;
+mod workers;

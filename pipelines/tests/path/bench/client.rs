@@ -10,6 +10,13 @@ use boringtun::x25519::{PublicKey, StaticSecret};
 
 use super::Family;
 
+/// Whether a client works on what comes to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    Good,
+    None,
+}
+
 pub struct Client {
     pub public_key: [u8; 32],
     /// Its outer address now.
@@ -30,6 +37,9 @@ pub struct Client {
     pub received: Vec<Vec<u8>>,
     /// Datagrams that it received, with the traffic class of their outer header.
     pub datagrams: Vec<(u8, Vec<u8>)>,
+    /// From which address of the node the last one came.
+    pub heard_from: Option<SocketAddr>,
+    pub hearing: Hearing,
     /// Why it refused what came.
     pub errors: Vec<WireGuardError>,
     tunn: Tunn,
@@ -58,6 +68,8 @@ impl Client {
             outbox: Vec::new(),
             received: Vec::new(),
             datagrams: Vec::new(),
+            heard_from: None,
+            hearing: Hearing::Good,
             errors: Vec::new(),
             tunn,
         }
@@ -94,8 +106,22 @@ impl Client {
     }
 
     /// Takes in a datagram from the node.
-    pub fn take(&mut self, class: u8, payload: &[u8]) {
+    pub fn take(&mut self, from: SocketAddr, class: u8, payload: &[u8]) {
         self.datagrams.push((class, payload.to_vec()));
+        self.heard_from = Some(from);
+        match self.hearing {
+            Hearing::Good => self.process(payload),
+            Hearing::None => {}
+        }
+    }
+
+    /// How many datagrams of a type came.
+    pub fn count(&self, kind: u8) -> usize {
+        self.datagrams.iter().filter(|(_, payload)| payload.first() == Some(&kind)).count()
+    }
+
+    /// Works on a datagram.
+    pub fn process(&mut self, payload: &[u8]) {
         let mut buffer = vec![0; 65536];
         let mut input = payload;
         loop {

@@ -40,7 +40,7 @@ use jetway_pipelines::wireguard::{Peer, Session};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-pub use client::Client;
+pub use client::{Client, Hearing};
 use outputs::Lists;
 use packets::{datagram, frame, parse_datagram};
 pub use tables::*;
@@ -84,7 +84,7 @@ pub struct World {
     pub sealed_by: Vec<(usize, u32, u64)>,
     /// Which peers the handshaker has given up.
     pub given_up: Vec<PeerIndex>,
-    for_clients: Vec<(usize, u8, Vec<u8>)>,
+    for_clients: Vec<(usize, SocketAddr, u8, Vec<u8>)>,
     nonces: HashSet<(u32, u64)>,
     /// Sessions that nobody uses any more, which the engine frees later.
     retired: Vec<Arc<Session>>,
@@ -188,6 +188,7 @@ impl World {
     fn process(&mut self, worker: usize, port: PortId, frames: Vec<HeapBuf>) {
         let scene = Scene { tables: &self.tables, now: self.now };
         let Worker { pipeline, out, .. } = &mut self.workers[worker];
+        pipeline.begin_turn(&scene);
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
             let mut burst: ArrayVec<HeapBuf, BURST> = frames.by_ref().take(BURST).collect();
@@ -227,8 +228,8 @@ impl World {
     pub fn exchange(&mut self) {
         loop {
             self.settle();
-            for (client, class, payload) in std::mem::take(&mut self.for_clients) {
-                self.clients[client].take(class, &payload);
+            for (client, from, class, payload) in std::mem::take(&mut self.for_clients) {
+                self.clients[client].take(from, class, &payload);
             }
             let mut quiet = true;
             for client in 0..self.clients.len() {
@@ -357,9 +358,9 @@ impl World {
         assert!(packet.len() <= usize::from(PORT_MTU));
         let client = parse_datagram(packet).and_then(|(from, to, payload)| {
             let client = self.clients.iter().position(|client| client.address == to)?;
-            (from.port() == LISTEN_PORT && port == WAN).then_some((client, payload))
+            (from.port() == LISTEN_PORT && port == WAN).then_some((client, from, payload))
         });
-        let Some((client, payload)) = client else { return self.sent.push((port, bytes.to_vec())) };
+        let Some((client, from, payload)) = client else { return self.sent.push((port, bytes.to_vec())) };
         assert_eq!(header.destination, neighbour_mac(ip.destination), "it goes to the client's link-layer address");
         let l4 = ip.l4(packet);
         let udp = Udp::parse(l4).expect("a whole datagram");
@@ -369,7 +370,7 @@ impl World {
             assert!(self.nonces.insert((data.receiver, data.counter)), "nonce {} was used twice", data.counter);
             self.sealed_by.push((worker, data.receiver, data.counter));
         }
-        self.for_clients.push((client, ip.traffic_class, payload.to_vec()));
+        self.for_clients.push((client, from, ip.traffic_class, payload.to_vec()));
     }
 
     /// Every packet is accounted for, and no stage forgot one.
@@ -405,6 +406,16 @@ impl World {
         std::mem::take(&mut self.clients[client].received)
     }
 
+    /// How many packets wait, over all workers.
+    pub fn held(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.counters.held.get()).sum()
+    }
+
+    /// How many datagrams for clients are under way.
+    pub fn in_flight(&self) -> usize {
+        self.for_clients.len()
+    }
+
     pub fn inner(&self, client: usize, family: Family) -> IpAddr {
         self.clients[client].inner(family)
     }
@@ -418,8 +429,6 @@ fn worker(number: WorkerId, layout: &IndexLayout) -> Worker {
         index_layout: layout.clone(),
         aead: Aead::best(),
         counters: Arc::clone(&counters),
-        punt_rate: PUNT_RATE,
-        punt_burst: PUNT_BURST,
         hash_key: [1, 2, 3, 4],
     };
     Worker { pipeline: Pipeline::new(settings), out: Lists::default(), counters, pages: HashSet::new() }

@@ -2,7 +2,7 @@
 
 use jetway_pipelines::buffer::HeapBuf;
 use jetway_pipelines::ids::{PortId, WorkerId};
-use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs};
+use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs, RingFull};
 use jetway_pipelines::tables::Twin;
 
 /// Lists of what went, and how many more each way takes.
@@ -75,12 +75,12 @@ impl Outputs<HeapBuf> for Lists {
         put(&mut self.room.handed_off, &mut self.handed_off, (to, port, frame)).map_err(|(_, _, frame)| frame)
     }
 
-    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), HandshakeEvent> {
-        put(&mut self.room.handshakes, &mut self.handshakes, event)
+    fn tell_handshaker(&mut self, event: HandshakeEvent) -> Result<(), RingFull> {
+        put(&mut self.room.handshakes, &mut self.handshakes, event).map_err(|_| RingFull)
     }
 
-    fn tell_control(&mut self, event: ControlEvent) -> Result<(), ControlEvent> {
-        put(&mut self.room.control, &mut self.control, event)
+    fn tell_control(&mut self, event: ControlEvent) -> Result<(), RingFull> {
+        put(&mut self.room.control, &mut self.control, event).map_err(|_| RingFull)
     }
 
     fn allocate(&mut self) -> Option<HeapBuf> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jetway_pipelines::ids::PortId;
 use jetway_pipelines::packet::MacAddress;
 use jetway_pipelines::packet::ecn::Dscp;
-use jetway_pipelines::tables::{ChecksumBy, PortEntry, Route, Source, Tables, TunnelEntry};
+use jetway_pipelines::tables::{ChecksumBy, PortEntry, PuntLimit, Route, Source, Tables, TunnelEntry};
 use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::cookie::CookieChecker;
 
@@ -107,6 +107,7 @@ pub fn tables(peers: &[Arc<Peer>], clients: &[Client], checker: CookieChecker) -
         tunnels: vec![Arc::new(tunnel)],
         listeners: Arc::new([(LISTEN_PORT, TUNNEL)].into_iter().collect()),
         local: Arc::new(ours.map(address).into_iter().collect()),
+        punt_limit: PuntLimit { rate: PUNT_RATE, burst: PUNT_BURST },
         routes: routes.into_iter().map(|(prefix, route)| (net(prefix), route)).collect(),
         neighbours: Arc::new(neighbours.map(|(port, at)| ((port, at), neighbour_mac(at))).collect()),
     }

@@ -1,6 +1,7 @@
 //! Sixteen blocks of ChaCha20 from any packets: the states that make their keystream, and where the blocks lie.
 
 use std::arch::x86_64::*;
+use std::ptr;
 
 use super::chacha20::{self, Alongside, CONSTANTS, GROUP, Nothing, State, transpose, two_groups};
 use super::one_time_key::OneTimeKeys;
@@ -46,6 +47,9 @@ pub(super) struct Group {
     address: [u64; GROUP],
     /// Which bytes of it there are: fewer than 64 at the end of a packet, none in a lane without a block.
     bytes: [__mmask64; GROUP],
+    /// The key of all lanes, if they have the same: many bursts are one peer's. Compared by address alone, as a group does not
+    /// outlive the borrow of the keys it is given.
+    common_key: *const Key,
 }
 
 impl Group {
@@ -56,7 +60,7 @@ impl Group {
         for (words, word) in state.iter_mut().zip(CONSTANTS) {
             *words = _mm512_set1_epi32(word);
         }
-        Self { state, address: [0; GROUP], bytes: [0; GROUP] }
+        Self { state, address: [0; GROUP], bytes: [0; GROUP], common_key: ptr::null() }
     }
 
     /// Sets the first word of every nonce, which is zero in WireGuard.
@@ -92,7 +96,7 @@ impl Group {
         }
         for address in self.address {
             // The rounds, which touch no memory, leave time to fetch the text.
-            prefetch_line(std::ptr::without_provenance(address as usize));
+            prefetch_line(ptr::without_provenance(address as usize));
         }
         lanes
     }
@@ -111,8 +115,17 @@ impl Group {
             let Some(packet) = packets.get(cursor.packet) else { break };
             // The lanes from here on: the next run overwrites what is too much.
             let mask = (0xffff << lane) as __mmask16;
-            for (words, word) in key.iter_mut().zip(packet.key.words()) {
-                *words = _mm512_mask_set1_epi32(*words, mask, word as i32);
+            if !ptr::eq(packet.key, self.common_key) {
+                if lane > 0 {
+                    key = std::array::from_fn(|word| self.state[KEY + word]);
+                    self.common_key = ptr::null();
+                } else {
+                    self.common_key = packet.key;
+                }
+                for (words, word) in key.iter_mut().zip(packet.key.words()) {
+                    *words = _mm512_mask_set1_epi32(*words, mask, word as i32);
+                }
+                self.state[KEY..KEY + 8].copy_from_slice(&key);
             }
             // Block numbers and addresses rise with the lanes, which are added below. The text begins with block 1.
             let start = cursor.block as i64 - lane as i64;
@@ -130,7 +143,6 @@ impl Group {
             cursor.advance(count, left);
         }
         let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        self.state[KEY..KEY + 8].copy_from_slice(&key);
         self.state[BLOCK_COUNTER] = _mm512_add_epi32(number, lanes);
         self.state[NONCE] = nonce_low;
         self.state[NONCE + 1] = nonce_high;
@@ -182,6 +194,16 @@ impl Group {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
     fn set_keys(&mut self, key: [&Key; GROUP]) {
+        if key.iter().all(|&other| ptr::eq(other, key[0])) {
+            if !ptr::eq(key[0], self.common_key) {
+                self.common_key = key[0];
+                for (words, word) in self.state[KEY..KEY + 8].iter_mut().zip(key[0].words()) {
+                    *words = _mm512_set1_epi32(word as i32);
+                }
+            }
+            return;
+        }
+        self.common_key = ptr::null();
         let pair = |low: usize| {
             // SAFETY: a key is 32 bytes, aligned to as many.
             let [low, high] =
@@ -266,7 +288,7 @@ macro_rules! exclusive_or {
         }
         let keystream = transpose!(words);
         for ((address, bytes), keystream) in group.address.iter().zip(group.bytes).zip(keystream) {
-            let text = std::ptr::with_exposed_provenance_mut::<u8>(*address as usize);
+            let text = ptr::with_exposed_provenance_mut::<u8>(*address as usize);
             // SAFETY: the bytes of the mask are a packet's text, which was exposed. Others are neither read nor written. The
             // instructions need no alignment.
             unsafe {

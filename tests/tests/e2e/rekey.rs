@@ -14,6 +14,8 @@ fn loses_nothing_across_a_rekey(plan: SiteBuilder) {
     let interval = Duration::from_millis(20);
     let count = (LONGER_THAN_A_SESSION.as_millis() / interval.as_millis()) as u32;
     let ping = Ping::to("192.0.2.2").count(count).every(interval).start(&world, &site.client);
+    // Before the client has called, nobody knows where it is.
+    site.peer.wait_for_handshake(Duration::from_secs(10));
     let back = Ping::to("10.8.0.2").count(count).every(interval).start(&world, &site.server);
     for report in [ping.finish(), back.finish()] {
         assert_eq!((report.sent, report.lost(), report.duplicates), (count, 0, 0), "{}", report.output);

@@ -11,21 +11,24 @@ fn keeps_its_transfer(attachment: Attachment) {
     let Some(world) = World::open() else { return };
     let mut site = SiteBuilder::new(attachment).build(&world);
     let _server = Iperf3Server::start(&world, &site.server);
-    let ping = Ping::to("192.0.2.2").count(600).every(Duration::from_millis(10)).start(&world, &site.client);
+    let ping = Ping::to("192.0.2.2").count(900).every(Duration::from_millis(10)).start(&world, &site.client);
     site.peer.wait_for_handshake(Duration::from_secs(10));
 
     // A TCP stream that breaks ends iperf3 with an error, which `iperf3` turns into a failure.
     let report = std::thread::scope(|scope| {
-        let stream = scope.spawn(|| iperf3(&site.client, "192.0.2.2", Transport::Tcp, Way::Down, 5));
-        wait_until("the stream runs", Duration::from_secs(10), || site.peer.peers()[0].received > 1_000_000);
-        let interface = site.peer.interface();
-        site.peer.wg(&["set", interface, "listen-port", "40001"]);
-        let before = site.peer.peers()[0].received;
-        wait_until("another megabyte has come", Duration::from_secs(10), || {
-            site.peer.peers()[0].received > before + 1_000_000
-        });
+        let stream = scope.spawn(|| iperf3(&site.client, "192.0.2.2", Transport::Tcp, Way::Down, 8));
+        let another_megabyte = || {
+            let before = site.peer.peers()[0].received;
+            wait_until("another megabyte has come", Duration::from_secs(10), || {
+                site.peer.peers()[0].received > before + 1_000_000
+            });
+        };
+        another_megabyte();
+        site.peer.wg(&["set", site.peer.interface(), "listen-port", "40001"]);
+        another_megabyte();
         // The old address goes first: what the node still sends there is lost, as behind a NAT that has moved.
         site.client.ip(&["addr del 198.51.100.2/24 dev eth0", "addr add 198.51.100.77/24 dev eth0"]);
+        another_megabyte();
         stream.join().expect("the stream was not reset")
     });
     assert!(report.bits_per_second > 5e6, "{report:?}");

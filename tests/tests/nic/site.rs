@@ -65,7 +65,7 @@ impl MachineSite {
     /// `jetway stats --json` in the node's machine.
     #[track_caller]
     pub fn stats(&mut self) -> Stats {
-        let text = self.node.run("jetway stats --json --config /etc/jetway/node.toml", STEP);
+        let text = self.node.run("jetway stats --json --config /etc/jetway/node.toml 2>/dev/null", STEP);
         Stats(serde_json::from_str(&text).unwrap_or_else(|error| panic!("no JSON: {error}\n{text}")))
     }
 }

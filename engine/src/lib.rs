@@ -5,6 +5,7 @@ pub mod dpdk;
 pub mod exits;
 pub mod flow_spread;
 pub mod handshake;
+pub mod heap;
 pub mod heap_pool;
 pub mod host;
 pub mod idle;

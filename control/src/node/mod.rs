@@ -4,14 +4,13 @@
 //! [`NodeHandle`].
 
 mod engine;
-mod peers;
+pub mod peers;
 mod report;
 mod service;
-mod tables;
+pub mod tables;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use jetway_config::{Config, Problem};
@@ -19,9 +18,10 @@ use jetway_engine::dpdk::device::DeviceError;
 use jetway_engine::dpdk::eal::EalError;
 use jetway_engine::dpdk::pool::PoolError;
 use jetway_engine::dpdk::port::PortError;
+use jetway_engine::heap;
 use jetway_engine::host::{GuardError, TwinError};
 use jetway_engine::port::Port;
-use jetway_pipelines::ids::{PeerIndex, TunnelId};
+use jetway_pipelines::ids::TunnelId;
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
 use jetway_pipelines::packet::ecn::Dscp;
@@ -36,6 +36,7 @@ use crate::kernel::{KernelView, TwinSettings};
 use crate::uapi::{SetRequest, UapiError};
 
 use engine::Engine;
+use peers::Peers;
 pub use service::{NodeHandle, run};
 use tables::TablesBuilder;
 
@@ -103,11 +104,7 @@ pub struct Node {
     tables: TablesBuilder,
     kernel: KernelView,
     intent: Intent,
-    peers: HashMap<PeerIndex, Arc<Peer>>,
-    /// Removed peers that the handshaker has forgotten.
-    forgotten: (mpsc::Sender<Arc<Peer>>, mpsc::Receiver<Arc<Peer>>),
-    /// Numbers of removed peers that no thread knows any more.
-    released: (mpsc::Sender<PeerIndex>, mpsc::Receiver<PeerIndex>),
+    peers: Peers,
     state: State,
     /// Twins whose settings are to be brought to the kernel.
     twin_work: Vec<TwinSettings>,
@@ -141,9 +138,7 @@ impl Node {
             cpus,
             kernel: KernelView::new(),
             intent: Intent::new(),
-            peers: HashMap::new(),
-            forgotten: mpsc::channel(),
-            released: mpsc::channel(),
+            peers: Peers::default(),
             state: State::Serving,
             twin_work: Vec::new(),
             config,
@@ -152,6 +147,8 @@ impl Node {
         node.carry_out(changes)?;
         node.set_limits();
         node.publish();
+        // Reading many peers leaves a multiple of their size as freed heap behind.
+        heap::give_back();
         Ok(node)
     }
 
@@ -160,14 +157,14 @@ impl Node {
         if let Some(tables) = self.tables.take() {
             self.engine.publisher.publish(tables);
         }
-        self.release_removed_peers();
+        self.peers.release_removed(&mut self.engine.publisher, &mut self.intent);
     }
 
     fn carry_out(&mut self, changes: crate::intent::Changes) -> Result<(), NodeError> {
         for change in changes.tunnels {
             self.change_tunnel(change)?;
         }
-        self.change_peers(changes.peers);
+        self.peers.carry_out(changes.peers, &mut self.tables, &self.engine.handshakes);
         Ok(())
     }
 
@@ -237,6 +234,13 @@ impl Node {
 
     /// Reads the configuration anew and carries out what is different.
     fn reload(&mut self) -> Result<Reloaded, Failure> {
+        let report = self.reload_file();
+        // As after the start; the second configuration and the difference are freed by now.
+        heap::give_back();
+        report
+    }
+
+    fn reload_file(&mut self) -> Result<Reloaded, Failure> {
         let checked =
             jetway_config::load(&self.config_path, self.cpus).map_err(|problems| Failure::with_problems(&problems))?;
         let difference = jetway_config::diff(&self.config, &checked.config);

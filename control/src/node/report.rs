@@ -59,7 +59,7 @@ impl Node {
             received_bytes: 0,
             sent_bytes: 0,
         };
-        for peer in tunnel.peers().filter_map(|(_, peer)| self.peers.get(&peer.index)) {
+        for peer in tunnel.peers().filter_map(|(_, peer)| self.peers.get(peer.index)) {
             report.peers += 1;
             report.peers_connected += u64::from(self.handshake_age(peer).is_some_and(|age| age < REJECT_AFTER_TIME));
             report.received_bytes += peer.traffic.received_bytes.load(Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl Node {
     }
 
     fn peer_report(&self, tunnel: &str, public_key: String, intent: &PeerIntent) -> Option<PeerReport> {
-        let peer = self.peers.get(&intent.index)?;
+        let peer = self.peers.get(intent.index)?;
         Some(PeerReport {
             tunnel: tunnel.to_owned(),
             name: intent.name.as_deref().map(str::to_owned),
@@ -127,7 +127,7 @@ impl Node {
     }
 
     fn peer_status(&self, public_key: PublicKey, intent: &PeerIntent) -> Option<PeerStatus> {
-        let peer = self.peers.get(&intent.index)?;
+        let peer = self.peers.get(intent.index)?;
         Some(PeerStatus {
             public_key,
             preshared_key: intent.spec.preshared_key.clone(),

@@ -1,1 +1,16 @@
-//! Skeleton.
+//! The harness: what the parts and the whole of the engine cost, beside other implementations, in one run.
+//!
+//! Every figure is a median over rounds in which all contestants took turns, with its spread; see `perf/README.md`.
+
+pub mod engine;
+pub mod handshakes;
+pub mod line;
+pub mod micro;
+pub mod process;
+pub mod result;
+pub mod sample;
+pub mod scale;
+pub mod stock;
+pub mod system;
+pub mod traffic;
+pub mod world;

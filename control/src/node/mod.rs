@@ -26,7 +26,6 @@ use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
 use jetway_pipelines::packet::ecn::Dscp;
 use jetway_pipelines::tables::{ChecksumBy, PortEntry, PuntLimit, Source, TunnelEntry};
-use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::cookie::CookieChecker;
 use jetway_pipelines::wireguard::x25519::KeyPair;
 

@@ -123,13 +123,7 @@ impl Peers {
         }
     }
 
-    fn update(
-        &mut self,
-        index: PeerIndex,
-        update: PeerUpdate,
-        tables: &mut TablesBuilder,
-        handshakes: &Handshakes,
-    ) {
+    fn update(&mut self, index: PeerIndex, update: PeerUpdate, tables: &mut TablesBuilder, handshakes: &Handshakes) {
         let Some(peer) = self.running.get(&index).cloned() else { return };
         if let Some(endpoint) = update.endpoint {
             peer.endpoint.store(Endpoint::configured(endpoint));

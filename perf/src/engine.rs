@@ -1,0 +1,307 @@
+//! Whole turns of a worker on ports that cost nothing: decrypt and forward, and encrypt, beside boringtun.
+
+use std::time::{Duration, Instant};
+
+use jetway_aead::{Key, OpenJob, SealJob};
+use jetway_pipelines::buffer::HeapBuf;
+use jetway_pipelines::packet::{ethernet, ipv4, udp};
+use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::line::refill;
+use crate::result::{Part, Row};
+use crate::sample::{Contestant, Effort, compare, ratio};
+use crate::stock::{self, Pair};
+use crate::traffic::{self, SERVER, Size};
+use crate::world::{NOW, World};
+
+/// What the measurements differ in; everything else is as in [`USUAL`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Vary {
+    /// The packets' size.
+    Size,
+    /// How many packets go together.
+    Burst,
+    /// How many peers there are.
+    Peers,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    /// From clients to the server.
+    Decrypt,
+    /// From the server to clients.
+    Encrypt,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Case {
+    direction: Direction,
+    size: Size,
+    burst: usize,
+    peers: usize,
+}
+
+const USUAL_BURST: usize = 32;
+
+/// Measures what `vary` says, or everything.
+pub fn measure(vary: Option<Vary>, effort: Effort) -> Part {
+    let mut part = Part::default();
+    let wanted = |this| vary.is_none_or(|vary| vary == this);
+    let both = [Direction::Decrypt, Direction::Encrypt];
+    let ends = [Size::Fixed(64), Size::Fixed(1420)];
+    let mut cases = Vec::new();
+    if wanted(Vary::Size) {
+        let sizes = |direction| Size::ALL.map(|size| Case { direction, size, burst: USUAL_BURST, peers: 1 });
+        cases.extend(both.into_iter().flat_map(sizes));
+    }
+    if wanted(Vary::Burst) {
+        for (direction, size, burst) in each(both, ends, [1, 4, 8, 16, 64]) {
+            cases.push(Case { direction, size, burst, peers: 1 });
+        }
+    }
+    let mut world = World::new(1);
+    for case in cases {
+        run(&mut world, case, effort, &mut part);
+    }
+    if wanted(Vary::Peers) {
+        for peers in [1, 1_000, 100_000] {
+            world = World::new(peers);
+            for (direction, size, burst) in each(both, ends, [USUAL_BURST, 64]) {
+                run(&mut world, Case { direction, size, burst, peers }, effort, &mut part);
+            }
+        }
+    }
+    part
+}
+
+fn each<const B: usize>(
+    directions: [Direction; 2],
+    sizes: [Size; 2],
+    bursts: [usize; B],
+) -> impl Iterator<Item = (Direction, Size, usize)> {
+    let with_size = directions.into_iter().flat_map(move |direction| sizes.map(move |size| (direction, size)));
+    with_size.flat_map(move |(direction, size)| bursts.map(move |burst| (direction, size, burst)))
+}
+
+fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
+    let world = std::cell::RefCell::new(world);
+    let mut pair = Pair::new();
+    let mut turns = Turns::new(case);
+    let mut alone = Alone::new(case);
+    let mut packets = Packets::new(case);
+    let mut others = Packets::new(case);
+    let contestant = |name, run| Contestant { name, packets: case.burst, run };
+    let mut contestants = vec![
+        contestant("jetway", Box::new(|| turns.run(*world.borrow_mut(), &mut packets)) as Box<dyn FnMut() -> Duration>),
+        contestant("aead alone", Box::new(|| alone.run(*world.borrow_mut(), &mut others))),
+    ];
+    // boringtun keeps no table of peers: who uses it brings one.
+    if case.peers == 1 {
+        contestants.push(contestant("boringtun", Box::new(|| boringtun(&mut pair, case))));
+    }
+    let outcomes = compare(&mut contestants, effort);
+    drop(contestants);
+    assert!(turns.passed(), "{case:?}: the worker dropped packets: this measures nothing");
+    let scenario = match case.direction {
+        Direction::Decrypt => "decrypt",
+        Direction::Encrypt => "encrypt",
+    };
+    for outcome in &outcomes {
+        let mut row = Row::new(scenario, outcome.name, outcome.nanoseconds, outcome.spread)
+            .size(case.size.name(), case.size.mean())
+            .flows(case.peers, Some(case.burst));
+        row.ratio = Some(ratio(outcome, &outcomes[0]));
+        part.rows.push(row);
+    }
+    let beyond: Vec<f64> = outcomes[0].rounds.iter().zip(&outcomes[1].rounds).map(|(turn, aead)| turn - aead).collect();
+    let (median, _) = crate::sample::median_and_spread(&mut beyond.clone());
+    let (_, spread) = crate::sample::median_and_spread(&mut beyond.clone());
+    let mut row = Row::new(format!("{scenario} beyond the AEAD"), "jetway", median, spread)
+        .size(case.size.name(), case.size.mean())
+        .flows(case.peers, Some(case.burst));
+    row.gbps = None;
+    part.rows.push(row);
+}
+
+/// Which client's packet comes next.
+struct Packets {
+    case: Case,
+    random: StdRng,
+    number: usize,
+}
+
+impl Packets {
+    fn new(case: Case) -> Self {
+        Self { case, random: StdRng::seed_from_u64(7), number: 0 }
+    }
+
+    fn frame(&mut self, world: &mut World) -> (usize, Vec<u8>) {
+        let client = self.random.random_range(0..self.case.peers);
+        let length = self.case.size.of(self.number);
+        self.number += 1;
+        let frame = match self.case.direction {
+            Direction::Decrypt => world.sealed_frame(client, length),
+            Direction::Encrypt => world.plain_frame(client, length),
+        };
+        (client, frame)
+    }
+}
+
+/// The worker, one turn at a time.
+struct Turns {
+    case: Case,
+    buffers: Vec<HeapBuf>,
+    turns: u64,
+    sent: u64,
+}
+
+impl Turns {
+    fn new(case: Case) -> Self {
+        let buffers = (0..case.burst).map(|_| HeapBuf::with_room(2048)).collect();
+        Self { case, buffers, turns: 0, sent: 0 }
+    }
+
+    fn run(&mut self, world: &mut World, packets: &mut Packets) -> Duration {
+        let (from, to) = match self.case.direction {
+            Direction::Decrypt => (0, 1),
+            Direction::Encrypt => (1, 0),
+        };
+        for buffer in &mut self.buffers {
+            refill(buffer, &packets.frame(world).1);
+        }
+        // Ports give the last frame first.
+        world.lines[from].lay(self.buffers.drain(..).rev());
+        let start = Instant::now();
+        world.worker.turn(NOW);
+        let took = start.elapsed();
+        world.lines[to].take_sent(&mut self.buffers);
+        self.turns += 1;
+        self.sent += self.buffers.len() as u64;
+        let missing = self.case.burst - self.buffers.len();
+        self.buffers.extend((0..missing).map(|_| HeapBuf::with_room(2048)));
+        took
+    }
+
+    fn passed(&self) -> bool {
+        self.sent == self.turns * self.case.burst as u64
+    }
+}
+
+/// The AEAD on the same messages, and nothing else.
+struct Alone {
+    case: Case,
+    messages: Vec<Vec<u8>>,
+}
+
+/// Where a message begins in a frame.
+const MESSAGE: usize = ethernet::HEADER_LENGTH + ipv4::HEADER_LENGTH + udp::HEADER_LENGTH;
+
+impl Alone {
+    fn new(case: Case) -> Self {
+        Self { case, messages: vec![Vec::with_capacity(2048); case.burst] }
+    }
+
+    fn run(&mut self, world: &mut World, packets: &mut Packets) -> Duration {
+        let mut clients = Vec::with_capacity(self.case.burst);
+        for message in &mut self.messages {
+            message.clear();
+            let (client, frame) = packets.frame(world);
+            match self.case.direction {
+                Direction::Decrypt => message.extend(&frame[MESSAGE..]),
+                Direction::Encrypt => {
+                    message.extend([0; DATA_HEADER_SIZE]);
+                    message.extend(&frame[ethernet::HEADER_LENGTH..]);
+                    let padded = (message.len() - DATA_HEADER_SIZE).next_multiple_of(16).min(1420);
+                    message.resize(DATA_HEADER_SIZE + padded + TAG_SIZE, 0);
+                }
+            }
+            clients.push(client);
+        }
+        let keys: Vec<&Key> = clients.iter().map(|client| &world.clients[*client].key).collect();
+        let sealed = self.messages.iter_mut().zip(keys).map(|(message, key)| {
+            let (header, buffer) = message.split_at_mut(DATA_HEADER_SIZE);
+            let counter = u64::from_le_bytes(header[8..].try_into().expect("a data header has 16 bytes"));
+            (key, counter, buffer)
+        });
+        match self.case.direction {
+            Direction::Decrypt => {
+                let open = |(key, counter, buffer)| OpenJob { key, counter, buffer, authentic: false };
+                let mut jobs: Vec<_> = sealed.map(open).collect();
+                let start = Instant::now();
+                world.aead.open_burst(&mut jobs);
+                let took = start.elapsed();
+                assert!(jobs.iter().all(|job| job.authentic));
+                took
+            }
+            Direction::Encrypt => {
+                let mut jobs: Vec<_> = sealed.map(|(key, counter, buffer)| SealJob { key, counter, buffer }).collect();
+                let start = Instant::now();
+                world.aead.seal_burst(&mut jobs);
+                start.elapsed()
+            }
+        }
+    }
+}
+
+/// As many packets through boringtun, one by one, as its interface has it.
+fn boringtun(pair: &mut Pair, case: Case) -> Duration {
+    let mut room = [0; stock::ROOM];
+    let packets: Vec<_> = (0..case.burst)
+        .map(|number| traffic::packet(traffic::client(0), SERVER, case.size.of(number), number))
+        .collect();
+    match case.direction {
+        Direction::Decrypt => {
+            let seal = |packet: &Vec<u8>| match pair.client.encapsulate(packet, &mut room) {
+                boringtun::noise::TunnResult::WriteToNetwork(datagram) => datagram.to_vec(),
+                _ => panic!("boringtun's client has no session any more"),
+            };
+            let datagrams: Vec<_> = packets.iter().map(seal).collect();
+            let mut opened = 0;
+            let start = Instant::now();
+            for datagram in &datagrams {
+                let result = pair.server.decapsulate(None, datagram, &mut room);
+                opened += usize::from(matches!(result, boringtun::noise::TunnResult::WriteToTunnelV4(..)));
+            }
+            let took = start.elapsed();
+            assert_eq!(opened, case.burst, "boringtun refused packets");
+            took
+        }
+        Direction::Encrypt => {
+            let mut sealed = 0;
+            let start = Instant::now();
+            for packet in &packets {
+                let result = pair.server.encapsulate(packet, &mut room);
+                sealed += usize::from(matches!(result, boringtun::noise::TunnResult::WriteToNetwork(_)));
+            }
+            let took = start.elapsed();
+            assert_eq!(sealed, case.burst, "boringtun refused packets");
+            took
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_case_passes_all_its_packets() {
+        let mut world = World::new(300);
+        let mut part = Part::default();
+        let effort = Effort { rounds: 1, pieces: 3 };
+        for (direction, size, burst) in
+            each([Direction::Decrypt, Direction::Encrypt], [Size::Imix, Size::Fixed(1420)], [1, 64])
+        {
+            run(&mut world, Case { direction, size, burst, peers: 300 }, effort, &mut part);
+        }
+        run(
+            &mut World::new(1),
+            Case { direction: Direction::Decrypt, size: Size::Imix, burst: 5, peers: 1 },
+            effort,
+            &mut part,
+        );
+        assert_eq!(part.rows.len(), 8 * 3 + 4);
+    }
+}

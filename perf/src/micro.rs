@@ -1,0 +1,200 @@
+//! The parts of a packet's way, each alone.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use jetway_aead::{Aead, OpenJob, SealJob};
+use jetway_pipelines::ids::{PortId, SlotIndex, WorkerId};
+use jetway_pipelines::lpm::Lpm;
+use jetway_pipelines::packet::{Frame, Parsed, checksum};
+use jetway_pipelines::path::slots::{Page, Slots};
+use jetway_pipelines::tables::Route;
+use jetway_pipelines::wireguard::Receiver;
+use jetway_pipelines::wireguard::constants::TAG_SIZE;
+use jetway_pipelines::wireguard::replay::ReplayWindow;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::result::{Part, Row};
+use crate::sample::{Contestant, Effort, compare};
+use crate::traffic::{self, SERVER};
+use crate::world;
+
+/// Operations in one piece of work.
+const PIECE: usize = 1024;
+/// Packets in one call of the AEAD.
+const BURST: usize = 32;
+/// Sizes of tables: a small one, and those that leave the caches one after the other.
+const TABLES: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
+
+/// Measures all of them.
+pub fn measure(effort: Effort) -> Part {
+    let mut bench = Bench { part: Part::default(), effort };
+    bench.packets();
+    bench.wireguard();
+    bench.tables();
+    bench.part
+}
+
+struct Bench {
+    part: Part,
+    effort: Effort,
+}
+
+impl Bench {
+    /// `operation` alone, told the number of its call.
+    fn one<R>(&mut self, name: &str, flows: usize, mut operation: impl FnMut(usize) -> R) {
+        let run = Box::new(|| {
+            let start = Instant::now();
+            for number in 0..PIECE {
+                black_box(operation(black_box(number)));
+            }
+            start.elapsed()
+        });
+        let outcome = compare(&mut [Contestant { name: "jetway", packets: PIECE, run }], self.effort).remove(0);
+        let row = Row::new(name, outcome.name, outcome.nanoseconds, outcome.spread).flows(flows, None);
+        self.part.rows.push(row);
+    }
+
+    fn packets(&mut self) {
+        let packet = traffic::packet(SERVER, traffic::client(0), 1420, 0);
+        let frame = traffic::frame(1, &packet);
+        self.one("parse frame and IPv4", 1, |_| {
+            let frame_of = Frame::parse(black_box(&frame)).expect("a frame");
+            Parsed::from_payload(frame_of.ethertype, frame_of.payload(&frame))
+        });
+        self.one("parse inner IPv4", 1, |_| Parsed::from_ip(black_box(&packet)));
+        let parsed = Parsed::from_ip(&packet).expect("a packet");
+        self.one("verify header checksum", 1, |_| parsed.verify_header_checksum(black_box(&packet)));
+        self.one("checksum 1420 bytes", 1, |_| checksum::checksum(black_box(&packet)));
+    }
+
+    fn wireguard(&mut self) {
+        let layout = world::layout(2);
+        let indices: Vec<_> = (0..PIECE).map(|n| layout.encode(WorkerId(n as u16 % 2), SlotIndex(n as u32))).collect();
+        self.one("index decode", PIECE, |number| layout.decode(indices[number]));
+        let (mut window, mut counter) = (ReplayWindow::default(), 0);
+        self.one("replay check", 1, |_| {
+            counter += 1;
+            window.accept(counter)
+        });
+        let peer = world::peer(0);
+        world::give_session(0, &peer, 1, Aead::best());
+        self.one("peer's session", 1, |_| peer.sending_session().is_some());
+        self.one("peer's endpoint", 1, |_| peer.endpoint.load());
+        for size in [64, 256, 512, 1420] {
+            self.aead(size);
+        }
+    }
+
+    /// Opening and sealing bursts under one key.
+    fn aead(&mut self, size: usize) {
+        let aead = Aead::best();
+        let key = aead.key(&[7; 32]);
+        let plain = vec![vec![0x5a; size + TAG_SIZE]; BURST];
+        let mut sealed = plain.clone();
+        let mut jobs: Vec<_> = sealed.iter_mut().map(|buffer| SealJob { key: &key, counter: 1, buffer }).collect();
+        aead.seal_burst(&mut jobs);
+        let open = || -> Duration {
+            let mut buffers = sealed.clone();
+            let job = |buffer| OpenJob { key: &key, counter: 1, buffer, authentic: false };
+            let mut jobs: Vec<_> = buffers.iter_mut().map(|buffer| job(buffer.as_mut_slice())).collect();
+            let start = Instant::now();
+            aead.open_burst(&mut jobs);
+            let took = start.elapsed();
+            assert!(jobs.iter().all(|job| job.authentic));
+            took
+        };
+        let seal = || -> Duration {
+            let mut buffers = plain.clone();
+            let mut jobs: Vec<_> = buffers.iter_mut().map(|buffer| SealJob { key: &key, counter: 1, buffer }).collect();
+            let start = Instant::now();
+            aead.seal_burst(&mut jobs);
+            start.elapsed()
+        };
+        let mut contestants = [
+            Contestant { name: "open", packets: BURST, run: Box::new(open) },
+            Contestant { name: "seal", packets: BURST, run: Box::new(seal) },
+        ];
+        for outcome in compare(&mut contestants, self.effort) {
+            let row = Row::new(outcome.name, "jetway", outcome.nanoseconds, outcome.spread);
+            self.part.rows.push(row.size(size.to_string(), size as f64).flows(1, Some(BURST)));
+        }
+    }
+
+    fn tables(&mut self) {
+        for entries in TABLES {
+            let order = order(entries);
+            self.allowed_ips(entries, &order);
+            self.routes(entries, &order);
+            // A receiver has more than a kilobyte: a million of them is the scale measurement's matter.
+            if entries <= 100_000 {
+                self.sessions(entries, &order);
+            }
+        }
+    }
+
+    fn allowed_ips(&mut self, entries: usize, order: &[usize]) {
+        // All prefixes lead to one of a few peers, so that the memory of peers is not measured along.
+        let peers: Vec<_> = (0..entries.min(64)).map(world::peer).collect();
+        let net = |number| IpNet::from(IpAddr::V4(traffic::client(number)));
+        let net_v6 = |number| IpNet::from(IpAddr::V6(traffic::client_v6(number)));
+        let table: Lpm<_> = (0..entries)
+            .flat_map(|number| [net(number), net_v6(number)].map(|net| (net, Arc::clone(&peers[number % peers.len()]))))
+            .collect();
+        let addresses: Vec<_> = order.iter().map(|number| IpAddr::V4(traffic::client(*number))).collect();
+        self.one("allowed IPs lookup, IPv4", entries, |number| table.lookup(addresses[number]).map(Arc::as_ptr));
+        let addresses: Vec<_> = order.iter().map(|number| IpAddr::V6(traffic::client_v6(*number))).collect();
+        self.one("allowed IPs lookup, IPv6", entries, |number| table.lookup(addresses[number]).map(Arc::as_ptr));
+    }
+
+    fn routes(&mut self, entries: usize, order: &[usize]) {
+        let route = Route::Port { port: PortId(0), gateway: None, source: None, mtu: None };
+        let address = |number: usize| Ipv4Addr::from_bits((number as u32) << 8 | 1);
+        let net = |number: usize| IpNet::new(IpAddr::V4(address(number)), 24).expect("24 bits of 32").trunc();
+        let table: Lpm<_> = (0..entries).map(|number| (net(number), route)).collect();
+        let addresses: Vec<_> = order.iter().map(|number| IpAddr::V4(address(*number))).collect();
+        self.one("route lookup, /24s", entries, |number| table.lookup(addresses[number]).is_some());
+    }
+
+    fn sessions(&mut self, entries: usize, order: &[usize]) {
+        let (aead, layout) = (Aead::best(), world::layout(1));
+        let mut slots = Slots::with_capacity(layout.slots_per_worker() as usize);
+        for number in 0..entries {
+            let (slot, peer) = (SlotIndex(number as u32), world::peer(number));
+            let _ = slots.add_page(Page::of(slot), Page::new());
+            let session = world::give_session(number, &peer, layout.encode(WorkerId(0), slot), aead);
+            let receiver = Receiver { key: aead.key(&[1; 32]), peer, session, window: ReplayWindow::default() };
+            assert!(slots.install(slot, Box::new(receiver)).is_none(), "its page is there");
+        }
+        // As a worker does before it decrypts: the session, whose it is, and whether it is still good.
+        self.one("session lookup", entries, |number| {
+            let receiver = slots.get(SlotIndex(order[number] as u32))?;
+            (!receiver.peer.is_removed() && !receiver.session.is_expired(world::NOW)).then_some(receiver.peer.tunnel)
+        });
+    }
+}
+
+/// A piece's worth of random entries, the same in each run.
+fn order(entries: usize) -> Vec<usize> {
+    let mut random = StdRng::seed_from_u64(11);
+    (0..PIECE).map(|_| random.random_range(0..entries)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lookup_finds_what_it_looks_for() {
+        let mut bench = Bench { part: Part::default(), effort: Effort { rounds: 1, pieces: 1 } };
+        bench.packets();
+        bench.wireguard();
+        bench.allowed_ips(100, &order(100));
+        bench.sessions(100, &order(100));
+        assert!(bench.part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", bench.part.rows);
+    }
+}

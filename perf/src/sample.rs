@@ -1,0 +1,120 @@
+//! How figures are made of times: contestants take turns, medians, spread.
+
+use std::time::{Duration, Instant};
+
+/// The median of `values`, and the distance of its quartiles as a share of it; zeros for none.
+pub fn median_and_spread(values: &mut [f64]) -> (f64, f64) {
+    if values.is_empty() {
+        return (0.0, 0.0);
+    }
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    let median = at(0.5);
+    (median, if median > 0.0 { (at(0.75) - at(0.25)) / median } else { 0.0 })
+}
+
+/// The median of durations in nanoseconds.
+pub fn median_nanoseconds(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(0.0, |time| time.as_nanos() as f64)
+}
+
+/// Runs `work` and says how long that took.
+pub fn time<R>(work: impl FnOnce() -> R) -> (R, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
+
+/// What reading the clock twice costs, which is in every time.
+pub fn clock_cost() -> Duration {
+    let mut times: Vec<_> = (0..1001).map(|_| time(|| ()).1).collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// One contestant of a comparison: does a piece of work on so many packets and says how long it took.
+pub struct Contestant<'a> {
+    /// Its name in the results.
+    pub name: &'static str,
+    /// Packets of one piece of work.
+    pub packets: usize,
+    /// Prepares a piece of work, does it, and returns how long only the work took.
+    pub run: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+/// What a contestant needed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its name.
+    pub name: &'static str,
+    /// The median over the rounds.
+    pub nanoseconds: f64,
+    /// The distance of the quartiles over the rounds, as a share of the median.
+    pub spread: f64,
+    /// Each round's figure.
+    pub rounds: Vec<f64>,
+}
+
+/// How long a comparison goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Rounds; in each, every contestant has its turn.
+    pub rounds: usize,
+    /// Pieces of work of a contestant in one round. Their median is the round's figure, so that a piece during which
+    /// another program had the core does not count.
+    pub pieces: usize,
+}
+
+/// Lets the contestants take turns and gives nanoseconds a packet for each.
+pub fn compare(contestants: &mut [Contestant<'_>], effort: Effort) -> Vec<Outcome> {
+    let clock = clock_cost();
+    let mut rounds: Vec<Vec<f64>> = contestants.iter().map(|_| Vec::with_capacity(effort.rounds)).collect();
+    let mut times = Vec::with_capacity(effort.pieces);
+    // The first round warms caches and predictors and is not counted.
+    for round in 0..=effort.rounds {
+        for (contestant, rounds) in contestants.iter_mut().zip(&mut rounds) {
+            times.clear();
+            times.extend((0..effort.pieces).map(|_| (contestant.run)().saturating_sub(clock)));
+            if round > 0 {
+                rounds.push(median_nanoseconds(&mut times) / contestant.packets as f64);
+            }
+        }
+    }
+    let outcome = |(contestant, rounds): (&Contestant<'_>, Vec<f64>)| {
+        let (nanoseconds, spread) = median_and_spread(&mut rounds.clone());
+        Outcome { name: contestant.name, nanoseconds, spread, rounds }
+    };
+    contestants.iter().zip(rounds).map(outcome).collect()
+}
+
+/// The median over the rounds of one contestant's time by another's.
+pub fn ratio(of: &Outcome, by: &Outcome) -> f64 {
+    let mut ratios: Vec<_> = of.rounds.iter().zip(&by.rounds).map(|(of, by)| of / by.max(f64::MIN_POSITIVE)).collect();
+    median_and_spread(&mut ratios).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_interrupted_pieces_do_not_move_a_figure() {
+        let mut number = 0;
+        let run = Box::new(move || {
+            number += 1;
+            if number % 5 == 0 { Duration::from_millis(4) } else { Duration::from_micros(64) }
+        });
+        let mut contestants = [Contestant { name: "steady", packets: 64, run }];
+        let outcome = compare(&mut contestants, Effort { rounds: 5, pieces: 11 }).remove(0);
+        assert!((900.0..=1000.0).contains(&outcome.nanoseconds), "{outcome:?}");
+        assert_eq!(outcome.rounds.len(), 5);
+    }
+
+    #[test]
+    fn the_spread_is_the_distance_of_the_quartiles_by_the_median() {
+        let mut values = [8.0, 9.0, 10.0, 11.0, 12.0];
+        assert_eq!(median_and_spread(&mut values), (10.0, 0.2));
+        assert_eq!(median_and_spread(&mut []), (0.0, 0.0));
+    }
+}

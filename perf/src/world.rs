@@ -1,0 +1,250 @@
+//! A worker with a tunnel and peers that have sessions, and the clients' side of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jetway_aead::{Aead, Key, SealJob};
+use jetway_engine::exits::{PortAccess, PortShare};
+use jetway_engine::links::{self, OtherEnds};
+use jetway_engine::worker::Worker;
+use jetway_pipelines::buffer::{BufferPool, HeapBuf};
+use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
+use jetway_pipelines::lpm::Lpm;
+use jetway_pipelines::packet::ecn::Dscp;
+use jetway_pipelines::path::slots::Page;
+use jetway_pipelines::path::{Command, Pipeline, Settings};
+use jetway_pipelines::tables::{ChecksumBy, PortEntry, Route, Source, Tables, TunnelEntry};
+use jetway_pipelines::time::Instant;
+use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
+use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
+use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
+use jetway_pipelines::wireguard::kdf::Secret;
+use jetway_pipelines::wireguard::message::Data;
+use jetway_pipelines::wireguard::replay::ReplayWindow;
+use jetway_pipelines::wireguard::send_counter::SendCounter;
+use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
+use jetway_sync::published::Publisher;
+
+use crate::line::Line;
+use crate::traffic::{self, LISTEN_PORT, MACS, NEIGHBOUR, OUTER, ROUTER, SERVER};
+
+/// Towards clients.
+pub const WAN: PortId = PortId(0);
+/// Towards servers.
+pub const LAN: PortId = PortId(1);
+/// The only tunnel.
+pub const TUNNEL: TunnelId = TunnelId(0);
+/// The time in which measurements happen; a turn is told it and reads no clock.
+pub const NOW: Instant = Instant::from_nanos(10_000_000_000);
+
+const MTU: u16 = 1500;
+const TUNNEL_MTU: u16 = 1420;
+
+/// A worker whose ports are lines, with the publisher of its tables.
+pub struct World {
+    /// The worker.
+    pub worker: Worker<HeapBuf>,
+    /// Its ports' other ends: towards clients, towards servers.
+    pub lines: [Line; 2],
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// The AEAD that both sides use.
+    pub aead: Aead,
+    _publisher: Publisher<Tables>,
+    _others: OtherEnds<HeapBuf>,
+}
+
+/// A client's side of a session.
+pub struct Client {
+    /// The key under which it sends.
+    pub key: Key,
+    /// Our index, which its messages carry.
+    pub index: u32,
+    /// Its next counter.
+    pub counter: u64,
+}
+
+/// A pool that never has a buffer: the measured paths make no packets.
+struct NoPool;
+
+impl BufferPool<HeapBuf> for NoPool {
+    fn allocate(&mut self) -> Option<HeapBuf> {
+        None
+    }
+}
+
+impl World {
+    /// A worker with `peers` peers, each with an IPv4 and an IPv6 address and a session.
+    pub fn new(peers: usize) -> Self {
+        let aead = Aead::best();
+        let layout = layout(1);
+        let peers: Vec<_> = (0..peers).map(peer).collect();
+        let mut publisher = Publisher::new(Arc::new(tables(allowed_ips(&peers))));
+        let counters = Arc::new(WorkerCounters::default());
+        let (mut links, mut others) = links::connect(1);
+        let lines = [Line::default(), Line::default()];
+        let ports = lines.iter().map(|line| PortShare::new(PortAccess::Queue(line.queue()))).collect();
+        let pipeline = Pipeline::new(settings(layout.clone(), aead, &counters));
+        let links = links.remove(0);
+        let mut worker =
+            Worker::new(publisher.reader(), pipeline, links, ports, Box::new(NoPool), Arc::clone(&counters));
+        let mut clients = Vec::with_capacity(peers.len());
+        for (number, peer) in peers.iter().enumerate() {
+            let slot = SlotIndex(number as u32);
+            let index = layout.encode(WorkerId(0), slot);
+            let receiver = Box::new(receiver(number, peer, index, aead));
+            let commands = &mut others.handshaker[0].commands;
+            if number.is_multiple_of(jetway_pipelines::path::slots::PAGE_SLOTS) {
+                commands.send(Command::AddPage(Page::of(slot), Page::new()));
+            }
+            commands.send(Command::InstallReceiver(slot, receiver));
+            clients.push(Client { key: aead.key(&secret(number, 0)), index, counter: 0 });
+        }
+        while others.handshaker[0].commands.outstanding() > 0 {
+            others.handshaker[0].commands.flush();
+            worker.turn(NOW);
+        }
+        Self { worker, lines, counters, clients, aead, _publisher: publisher, _others: others }
+    }
+
+    /// The message in which a client sends a packet, as it is before it is sealed.
+    pub fn open_message(&mut self, client: usize, packet: &[u8]) -> Vec<u8> {
+        let client = &mut self.clients[client];
+        let mut message = Data::header(client.index, client.counter).to_vec();
+        client.counter += 1;
+        message.extend(packet);
+        message.resize(DATA_HEADER_SIZE + packet.len().next_multiple_of(16).min(TUNNEL_MTU.into()) + TAG_SIZE, 0);
+        message
+    }
+
+    /// The frame in which a client's packet to the server comes.
+    pub fn sealed_frame(&mut self, client: usize, length: usize) -> Vec<u8> {
+        let packet = traffic::packet(traffic::client(client), SERVER, length, client);
+        let mut message = self.open_message(client, &packet);
+        let counter = self.clients[client].counter - 1;
+        let buffer = &mut message[DATA_HEADER_SIZE..];
+        self.aead.seal_burst(&mut [SealJob { key: &self.clients[client].key, counter, buffer }]);
+        let datagram = traffic::datagram(traffic::endpoint(client), (OUTER, LISTEN_PORT).into(), &message);
+        traffic::frame(WAN.index(), &datagram)
+    }
+
+    /// The frame in which a server's packet to a client comes.
+    pub fn plain_frame(&self, client: usize, length: usize) -> Vec<u8> {
+        traffic::frame(LAN.index(), &traffic::packet(SERVER, traffic::client(client), length, client))
+    }
+}
+
+/// The layout of receiver indices of node 1 with so many workers.
+pub fn layout(workers: u16) -> IndexLayout {
+    IndexLayout::new(NodeId(1), workers, &IndexKey::new([1; 8]))
+}
+
+/// What a pipeline of worker 0 is made with.
+pub fn settings(layout: IndexLayout, aead: Aead, counters: &Arc<WorkerCounters>) -> Settings {
+    Settings {
+        node: NodeId(1),
+        worker: WorkerId(0),
+        index_layout: layout,
+        aead,
+        counters: Arc::clone(counters),
+        punt_rate: 1000,
+        punt_burst: 100,
+        hash_key: [1, 2, 3, 4],
+    }
+}
+
+/// A key for one direction of a client's session: 0 from it, 1 to it.
+fn secret(number: usize, direction: u8) -> [u8; 32] {
+    let mut bytes = [direction; 32];
+    bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    bytes
+}
+
+/// The peer of this number.
+pub fn peer(number: usize) -> Arc<Peer> {
+    let peer = Peer::new(PeerIndex(number as u32), TUNNEL, secret(number, 9));
+    peer.endpoint.store(Endpoint { remote: traffic::endpoint(number), local: Some(IpAddr::V4(OUTER)) });
+    Arc::new(peer)
+}
+
+/// Gives the peer a session to send with.
+pub fn give_session(number: usize, peer: &Peer, local_index: u32, aead: Aead) -> Arc<Session> {
+    let counter = SendCounter::new(0).expect("there is a generation 0");
+    let key = aead.key(&secret(number, 1));
+    let session = Arc::new(Session::new(key, local_index, number as u32, Role::Responder, NOW, counter));
+    session.confirm();
+    peer.set_current(Some(Arc::clone(&session)));
+    session
+}
+
+fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
+    let session = give_session(number, peer, index, aead);
+    Receiver { key: aead.key(&secret(number, 0)), peer: Arc::clone(peer), session, window: ReplayWindow::default() }
+}
+
+fn allowed_ips(peers: &[Arc<Peer>]) -> Lpm<Arc<Peer>> {
+    let nets =
+        |number| [IpNet::from(IpAddr::V4(traffic::client(number))), IpAddr::V6(traffic::client_v6(number)).into()];
+    peers.iter().enumerate().flat_map(|(number, peer)| nets(number).map(|net| (net, Arc::clone(peer)))).collect()
+}
+
+/// The ports, towards clients and towards servers.
+pub fn ports() -> Vec<PortEntry> {
+    let port = |mac, v4| PortEntry {
+        mac,
+        mtu: MTU,
+        l4_checksum: ChecksumBy::Software,
+        source: Source { v4: Some(v4), v6: None },
+    };
+    vec![port(MACS[0], OUTER), port(MACS[1], [192, 0, 2, 1].into())]
+}
+
+/// A tunnel without peers.
+pub fn tunnel(public_key: &[u8; 32], secrets: Arc<CookieSecrets>) -> TunnelEntry {
+    TunnelEntry {
+        listen_port: LISTEN_PORT,
+        mtu: TUNNEL_MTU,
+        source: Source::default(),
+        dscp: Dscp::Hide,
+        allowed_ips: Lpm::default(),
+        checker: Arc::new(CookieChecker::new(public_key, secrets)),
+    }
+}
+
+/// Secrets for cookies; no secret at all.
+pub fn cookie_secrets() -> Arc<CookieSecrets> {
+    Arc::new(CookieSecrets::new(Secret::new([3; 32]), Secret::new([4; 32])))
+}
+
+/// The routes of every world: its networks, the clients' outer addresses by the router, inner ones into the tunnel.
+pub fn routes() -> Lpm<Route> {
+    let to = |port, gateway: Option<IpAddr>| Route::Port { port, gateway, source: None, mtu: None };
+    [
+        ("198.51.100.0/24", to(WAN, None)),
+        ("192.0.2.0/24", to(LAN, None)),
+        ("0.0.0.0/0", to(WAN, Some(ROUTER.into()))),
+        ("10.0.0.0/8", Route::Tunnel(TUNNEL)),
+        ("fd00:8::/32", Route::Tunnel(TUNNEL)),
+    ]
+    .into_iter()
+    .map(|(net, route)| (net.parse().expect("a prefix that stands in this file"), route))
+    .collect()
+}
+
+fn tables(allowed_ips: Lpm<Arc<Peer>>) -> Tables {
+    let tunnel = TunnelEntry { allowed_ips, ..tunnel(&[5; 32], cookie_secrets()) };
+    let neighbours = [(WAN, IpAddr::V4(ROUTER)), (LAN, IpAddr::V4(SERVER))];
+    Tables {
+        epoch: 1,
+        ports: ports().into(),
+        tunnels: vec![Arc::new(tunnel)],
+        listeners: Arc::new([(LISTEN_PORT, TUNNEL)].into_iter().collect()),
+        local: Arc::new([OUTER, [192, 0, 2, 1].into(), [10, 0, 0, 1].into()].map(IpAddr::V4).into_iter().collect()),
+        routes: routes(),
+        neighbours: Arc::new(neighbours.map(|next_hop| (next_hop, NEIGHBOUR)).into_iter().collect()),
+    }
+}

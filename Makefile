@@ -54,7 +54,8 @@ fuzz: ## fuzz every parser and state machine for FUZZ_SECONDS each
 perf: ## measure, beside peers, in one run
 	@tests/install-deps.sh build world
 	$(CARGO) build --locked --release --workspace --bins
-	$(CARGO) run --locked --release --workspace --bin jetway-perf -- all
+	@mkdir -p perf/results
+	timeout 900 $(CARGO) run --locked --release --workspace --bin jetway-perf -- all --json perf/results/latest.json
 	perf/peers.sh
 
 lint: ## formatting and clippy

@@ -151,8 +151,6 @@ pub fn settings(layout: IndexLayout, aead: Aead, counters: &Arc<WorkerCounters>)
         index_layout: layout,
         aead,
         counters: Arc::clone(counters),
-        punt_rate: 1000,
-        punt_burst: 100,
         hash_key: [1, 2, 3, 4],
     }
 }
@@ -246,5 +244,6 @@ fn tables(allowed_ips: Lpm<Arc<Peer>>) -> Tables {
         local: Arc::new([OUTER, [192, 0, 2, 1].into(), [10, 0, 0, 1].into()].map(IpAddr::V4).into_iter().collect()),
         routes: routes(),
         neighbours: Arc::new(neighbours.map(|next_hop| (next_hop, NEIGHBOUR)).into_iter().collect()),
+        ..Tables::default()
     }
 }

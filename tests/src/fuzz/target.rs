@@ -5,6 +5,7 @@ mod handshake;
 mod icmp_error;
 mod packet;
 mod prefix_table;
+mod uapi;
 mod wireguard_message;
 mod worker;
 
@@ -20,4 +21,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "handshake", run: handshake::handshake, further_corpus: &[] },
     Target { name: "worker", run: worker::worker, further_corpus: &[] },
     Target { name: "config", run: config::config, further_corpus: &["config/broken", "config/examples"] },
+    Target { name: "uapi", run: uapi::uapi, further_corpus: &[] },
 ];

@@ -115,7 +115,7 @@ impl Ping {
         let mut command = namespace.command("ping");
         command.args(arguments);
         let process = Process::spawn_into("ping", world.path("ping.log"), command);
-        RunningPing { process, limit: self.interval * self.count + self.patience + Duration::from_secs(30) }
+        RunningPing { process, limit: self.interval * self.count * 2 + self.patience + Duration::from_secs(60) }
     }
 
     /// Runs it to its end.

@@ -1,6 +1,6 @@
 //! Sessions are replaced under traffic.
 
-use jetway_tests::world::{Attachment, Ping, SiteBuilder, World};
+use jetway_tests::world::{Attachment, Initiator, Ping, SiteBuilder, World};
 use std::time::Duration;
 
 /// Past REKEY_AFTER_TIME (120 s) with time to spare on both sides.
@@ -13,11 +13,17 @@ fn loses_nothing_across_a_rekey(plan: SiteBuilder) {
     let mut site = plan.build(&world);
     let interval = Duration::from_millis(20);
     let count = (LONGER_THAN_A_SESSION.as_millis() / interval.as_millis()) as u32;
-    let ping = Ping::to("192.0.2.2").count(count).every(interval).start(&world, &site.client);
-    // Before the client has called, nobody knows where it is.
+    let from_client = Ping::to("192.0.2.2").count(count).every(interval);
+    let from_server = Ping::to("10.8.0.2").count(count).every(interval);
+    // The side that knows where the other is begins.
+    let (first, second) = match site.plan.initiator {
+        Initiator::Client => ((from_client, &site.client), (from_server, &site.server)),
+        Initiator::Node => ((from_server, &site.server), (from_client, &site.client)),
+    };
+    let first = first.0.start(&world, first.1);
     site.peer.wait_for_handshake(Duration::from_secs(10));
-    let back = Ping::to("10.8.0.2").count(count).every(interval).start(&world, &site.server);
-    for report in [ping.finish(), back.finish()] {
+    let second = second.0.start(&world, second.1);
+    for report in [first.finish(), second.finish()] {
         assert_eq!((report.sent, report.lost(), report.duplicates), (count, 0, 0), "{}", report.output);
     }
     let age = site.peer.peers()[0].handshake_age.expect("there was a handshake");
@@ -32,6 +38,5 @@ fn steady_traffic_crosses_a_rekey_of_the_client_over_af_packet() {
 
 #[test]
 fn steady_traffic_crosses_a_rekey_of_the_node_over_tap() {
-    use jetway_tests::world::Initiator;
     loses_nothing_across_a_rekey(SiteBuilder { initiator: Initiator::Node, ..SiteBuilder::new(Attachment::Tap) });
 }

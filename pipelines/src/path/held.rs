@@ -13,11 +13,11 @@ use crate::time::Instant;
 use crate::wireguard::Peer;
 
 /// Packets that one worker lets wait, over all queues.
-pub const HELD_PACKETS: usize = 1024;
+pub const HELD_PACKETS: usize = 2048;
 /// Packets that wait for one peer.
 const PER_PEER: u16 = 128;
-/// Packets that wait for one neighbour.
-const PER_NEIGHBOUR: u16 = 16;
+/// Packets that wait for one neighbour: a gateway stands for many hosts, whose first packets may come together.
+const PER_NEIGHBOUR: u16 = 256;
 /// How long a packet waits for a peer's session: as long as a handshake is tried.
 const PEER_PATIENCE: Duration = crate::wireguard::constants::REKEY_ATTEMPT_TIME;
 /// How long a packet waits for a neighbour: three probes of the kernel at one a second.

@@ -51,14 +51,14 @@ fn a_neighbour_that_does_not_answer_for_three_seconds_is_given_up() {
 #[test]
 fn a_neighbours_queue_keeps_its_newest_packets() {
     let mut world = World::connected(1, &[Family::V4]);
-    for number in 0..20 {
+    for number in 0..260 {
         world.client_sends(0, &to(&world, "192.0.2.50", 100 + number).bytes());
     }
-    assert_eq!((world.held(), world.drops(DropReason::HeldQueueFull)), (16, 4));
+    assert_eq!((world.held(), world.drops(DropReason::HeldQueueFull)), (256, 4));
     world.learn_neighbour(LAN, address("192.0.2.50"));
     world.exchange();
     let lengths: Vec<usize> = world.take_sent(LAN).iter().map(Vec::len).collect();
-    assert_eq!(lengths, (104..120).collect::<Vec<_>>());
+    assert_eq!(lengths, (104..360).collect::<Vec<_>>());
 }
 
 #[test]

@@ -119,7 +119,9 @@ fn to_tunnel<'t, B: PacketBuf>(
 /// Sends a packet of the node itself, which the kernel gave to the tunnel's twin, on to its peer.
 pub fn from_twin<'t, B: PacketBuf>(packet: &mut Packet<'t, B>, tunnel: TunnelId, tables: &'t Tables) {
     packet.verdict = match to_tunnel(packet, tunnel, tables) {
-        Ok(way) => way.verdict,
+        Ok(way) if fits(packet, way.mtu) => way.verdict,
+        // The kernel keeps to the twin's MTU: this was under way while the MTU was lowered.
+        Ok(_) => Verdict::Drop(DropReason::TooBig),
         Err(refusal) => Verdict::Drop(refusal.reason),
     };
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::PeerIndex;
 use jetway_pipelines::packet::Parsed;
+use jetway_pipelines::path::held::HELD_PACKETS;
 use jetway_pipelines::wireguard::Endpoint;
 
 use super::bench::packets::{Inner, frame};
@@ -74,22 +75,23 @@ fn packets_for_a_peer_that_does_not_answer_are_given_up_with_the_handshake_and_t
 
 #[test]
 fn a_peers_queue_keeps_its_newest_packets_and_all_queues_together_are_bounded() {
-    let mut world = configured(&[Family::V4; 10]);
-    for client in 0..10 {
+    const HELD: u64 = HELD_PACKETS as u64;
+    let mut world = configured(&[Family::V4; 18]);
+    for client in 0..18 {
         world.clients[client].hearing = Hearing::None;
     }
     let frames = numbered(&world, 0, 0..200);
     world.receive(0, LAN, frames);
     world.settle();
     assert_eq!((world.held(), world.drops(DropReason::HeldQueueFull)), (128, 72));
-    for client in 1..10 {
+    for client in 1..18 {
         let frames = numbered(&world, client, 0..128);
         world.receive(0, LAN, frames);
     }
     world.settle();
-    assert_eq!((world.held(), world.drops(DropReason::HeldQueueFull)), (1024, 72 + 10 * 128 - 1024));
+    assert_eq!((world.held(), world.drops(DropReason::HeldQueueFull)), (HELD, 72 + 18 * 128 - HELD));
 
-    for client in 0..10 {
+    for client in 0..18 {
         world.clients[client].hearing = Hearing::Good;
     }
     world.pass(Duration::from_secs(6));

@@ -50,3 +50,11 @@ id!(
     /// A receive slot of one worker's session table.
     SlotIndex(u32)
 );
+id!(
+    /// A server of a virtual service; given out by control, reused after removal.
+    BackendIndex(u32)
+);
+id!(
+    /// A virtual service; given out by control, reused after removal.
+    ServiceIndex(u32)
+);

@@ -7,6 +7,7 @@
 
 pub mod buffer;
 pub mod counters;
+pub mod dispatch;
 pub mod drop_reason;
 pub mod ids;
 pub mod lpm;

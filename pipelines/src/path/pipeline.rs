@@ -143,6 +143,8 @@ impl<B: PacketBuf> Pipeline<B> {
             Twin::Port(port) => packet.verdict = Verdict::Send(port),
             Twin::Tunnel(tunnel) => match Parsed::from_ip(packet.buffer.data()) {
                 Ok(parsed) => {
+                    // A raw socket on the twin may send more than the packet says.
+                    packet.buffer.truncate(parsed.total_length as usize);
                     packet.parsed = parsed;
                     route::from_twin(&mut packet, tunnel, scene.tables);
                 }

@@ -364,7 +364,8 @@ impl World {
         assert!(jobs[0].authentic);
         packet.truncate(packet.len() - TAG_SIZE);
         let inner = Parsed::from_ip(&packet).expect("only packets are sealed");
-        assert!(inner.total_length <= u32::from(TUNNEL_MTU) && is_clients(inner.destination));
+        assert!(inner.total_length <= u32::from(TUNNEL_MTU), "{} bytes", inner.total_length);
+        assert!(is_clients(inner.destination), "sealed for {}", inner.destination);
         assert!(packet.len().is_multiple_of(16) || packet.len() == usize::from(TUNNEL_MTU), "{} bytes", packet.len());
         assert!(packet[inner.total_length as usize..].iter().all(|byte| *byte == 0), "padding is zero");
         self.ways.insert("sealed");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::Global;
 use super::output::{self, Align, grouped};
 use super::{CliError, connect};
-use crate::api::{Count, Request, Response, StatsReport};
+use crate::api::{Count, CountKind, Request, Response, StatsReport};
 
 /// Prints what the node counts.
 pub fn stats(global: &Global) -> Result<ExitCode, CliError> {
@@ -31,7 +31,9 @@ pub fn text(stats: &StatsReport) -> String {
     sections.push(ports(stats));
     sections.push(tunnels(stats));
     sections.push(drops(stats));
-    sections.push(counts("counters of the node", &stats.counters));
+    let happened = |count: &&Count| count.kind == CountKind::Gauge || count.value != 0;
+    let node: Vec<_> = stats.counters.iter().filter(happened).cloned().collect();
+    sections.push(counts("what happened in the node", &node));
     sections.push(conservation(stats));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")

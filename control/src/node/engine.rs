@@ -30,7 +30,7 @@ use jetway_pipelines::tables::{Tables, Twin};
 use jetway_pipelines::time::Instant;
 use jetway_pipelines::wireguard::Handshaker;
 use jetway_pipelines::wireguard::cookie::CookieSecrets;
-use jetway_pipelines::wireguard::handshaker;
+use jetway_pipelines::wireguard::handshaker::{self, HandshakeCounters};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_sync::published::Publisher;
@@ -55,6 +55,8 @@ pub struct Engine {
     pub events: Vec<Consumer<ControlEvent>>,
     /// The handshake thread.
     pub handshakes: Handshakes,
+    /// What became of the handshake messages that it got.
+    pub handshake_counters: Arc<HandshakeCounters>,
     /// The host thread.
     pub host: HostThread,
     /// Publishes tables to the workers.
@@ -134,13 +136,10 @@ impl Engine {
             randomness: Box::new(randomness),
             cookie_secrets: Arc::clone(&cookie_secrets),
         };
-        let (handshakes, handshake) = handshake::start(
-            Handshaker::new(handshaker_settings),
-            handshaker,
-            publisher.limbo(),
-            clock,
-            Arc::clone(&stop),
-        )?;
+        let protocol = Handshaker::new(handshaker_settings);
+        let handshake_counters = protocol.counters();
+        let (handshakes, handshake) =
+            handshake::start(protocol, handshaker, publisher.limbo(), clock, Arc::clone(&stop))?;
         threads.handshake = Some(handshake);
         let host_options =
             HostOptions { twins, workers: host, pool: Box::new(pool.allocator()), spread_key: random_words()? };
@@ -150,6 +149,7 @@ impl Engine {
             counters,
             events: control,
             handshakes,
+            handshake_counters,
             host,
             publisher,
             aead,

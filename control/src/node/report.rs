@@ -70,9 +70,11 @@ impl Node {
 
     /// What is counted beside the workers.
     fn other_counts(&self) -> Vec<Count> {
-        let host = self.engine.host.counters().named();
-        let mut counts: Vec<_> =
-            host.into_iter().map(|(name, meaning, value)| Count::new(format!("host_{name}"), meaning, value)).collect();
+        let prefixed = |prefix: &'static str, named: Vec<(&'static str, &'static str, u64)>| {
+            named.into_iter().map(move |(name, meaning, value)| Count::new(format!("{prefix}_{name}"), meaning, value))
+        };
+        let mut counts: Vec<_> = prefixed("handshake", self.engine.handshake_counters.named()).collect();
+        counts.extend(prefixed("host", self.engine.host.counters().named()));
         let tables = self.tables.tables();
         counts.push(Count::new("tables_epoch", "Snapshots of the tables published", tables.epoch));
         counts.push(Count::gauge("routes", "Routes that workers follow", tables.routes.len() as u64));

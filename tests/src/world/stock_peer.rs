@@ -46,9 +46,20 @@ impl StockPeer {
 
     /// Sends an initiation, even if there is a session or one is under way.
     pub fn initiate(&mut self) {
+        let message = self.initiation();
+        self.send(&message);
+    }
+
+    /// Makes an initiation, without sending it.
+    ///
+    /// # Panics
+    /// If the stock implementation makes none.
+    #[track_caller]
+    pub fn initiation(&mut self) -> Vec<u8> {
         let mut buffer = [0; LARGEST_DATAGRAM];
-        if let TunnResult::WriteToNetwork(message) = self.tunnel.format_handshake_initiation(&mut buffer, true) {
-            self.send(message);
+        match self.tunnel.format_handshake_initiation(&mut buffer, true) {
+            TunnResult::WriteToNetwork(message) => message.to_vec(),
+            other => panic!("the client makes no initiation: {other:?}"),
         }
     }
 

@@ -1,8 +1,6 @@
 //! Fifty thousand forged initiations a second, which only handshakes that know the node's public key can tell from real ones.
 
-use blake2::digest::consts::U16;
-use blake2::digest::{Digest, KeyInit, Mac};
-use blake2::{Blake2s256, Blake2sMac};
+use crate::mac1;
 use jetway_tests::world::{
     Attachment, Iperf3Server, KeyPair, PeerConfig, Ping, Site, SiteBuilder, Transport, Way, WireguardGo, WireguardPeer,
     World, iperf3,
@@ -34,16 +32,7 @@ fn forge(mac1_key: &[u8; 32], message: &mut [u8; 148]) {
     message[4..116]
         .copy_from_slice(&std::array::from_fn::<u64, 14, _>(|_| rand::random()).map(u64::to_le_bytes).concat());
     message[..4].copy_from_slice(&[1, 0, 0, 0]);
-    let mut mac = <Blake2sMac<U16> as KeyInit>::new_from_slice(mac1_key).expect("a key of 32 bytes");
-    Mac::update(&mut mac, &message[..116]);
-    message[116..132].copy_from_slice(&mac.finalize().into_bytes());
-}
-
-fn mac1_key(node: &KeyPair) -> [u8; 32] {
-    let mut hash = Blake2s256::new();
-    Digest::update(&mut hash, b"mac1----");
-    Digest::update(&mut hash, node.public_key().as_bytes());
-    hash.finalize().into()
+    mac1::sign(mac1_key, message);
 }
 
 /// Sends at [`RATE`] until told to stop, and counts the cookie replies that come back.
@@ -92,7 +81,7 @@ fn established_tunnels_and_new_clients_live_through_a_flood_of_forged_initiation
     let bind = |source: &String| UdpSocket::bind(format!("{source}:0")).expect("an address of this namespace");
     let sockets: Vec<UdpSocket> = site.client.inside(|| sources.iter().map(bind).collect());
     sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket can be made not to block"));
-    let (key, tally) = (mac1_key(&site.config.tunnels[0].key), Tally::default());
+    let (key, tally) = (mac1::key(&site.config.tunnels[0].key), Tally::default());
 
     let (loss_in_peace, tcp_in_peace) = measure(&world, &site);
     let (loss, tcp, rate, entered) = std::thread::scope(|scope| {

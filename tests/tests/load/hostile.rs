@@ -1,7 +1,8 @@
 //! A hundred thousand datagrams that no honest peer sends: none gets through, none harms, each is counted.
 
+use crate::mac1;
 use jetway_tests::world::{
-    Attachment, KeyPair, PeerConfig, Site, SiteBuilder, StockPeer, World, echo_request, wait_until,
+    Attachment, KeyPair, PeerConfig, Site, SiteBuilder, Stats, StockPeer, World, echo_request, wait_until,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -25,12 +26,16 @@ enum Attack {
     Extend,
     ForgeInitiation,
     ForgeResponse,
+    SignInitiation,
+    SignResponse,
+    ReplayInitiation,
+    StrangersInitiation,
     ForgeCookie,
     ForgeData,
     Noise,
 }
 
-const ATTACKS: [Attack; 11] = [
+const ATTACKS: [Attack; 15] = [
     Attack::Replay,
     Attack::FlipBody,
     Attack::FlipIndex,
@@ -39,13 +44,21 @@ const ATTACKS: [Attack; 11] = [
     Attack::Extend,
     Attack::ForgeInitiation,
     Attack::ForgeResponse,
+    Attack::SignInitiation,
+    Attack::SignResponse,
+    Attack::ReplayInitiation,
+    Attack::StrangersInitiation,
     Attack::ForgeCookie,
     Attack::ForgeData,
     Attack::Noise,
 ];
 
+/// What handshake messages may find if there are too many of them, whatever else is wrong with them.
+const LOAD: [&str; 3] = ["wireguard_rate_limited", "wireguard_queue_full", "handshake_cookies_sent"];
+
 impl Attack {
-    /// Reasons that fit; several where chance decides which rule a datagram breaks first.
+    /// The counter that fits; several where chance decides which rule a datagram breaks first. What workers let pass to
+    /// the handshaker is counted there.
     fn reasons(self) -> &'static [&'static str] {
         match self {
             Attack::Replay => &["wireguard_replayed"],
@@ -56,18 +69,33 @@ impl Attack {
             Attack::FlipHeader => &["wireguard_malformed"],
             Attack::Truncate => &["wireguard_forged", "wireguard_malformed"],
             Attack::ForgeInitiation | Attack::ForgeResponse => &["wireguard_bad_mac1"],
-            // A cookie reply carries no MAC that a worker could check: the handshaker refuses it.
-            Attack::ForgeCookie => &["consumed", "wireguard_rate_limited", "wireguard_queue_full"],
+            Attack::SignInitiation => &["handshake_refused_forged"],
+            // A cookie reply carries no MAC that a worker could check.
+            Attack::SignResponse | Attack::ForgeCookie => &["handshake_refused_unexpected"],
+            Attack::ReplayInitiation => &["handshake_refused_replayed"],
+            Attack::StrangersInitiation => &["handshake_refused_unknown_peer"],
             Attack::ForgeData => &["wireguard_no_session"],
             Attack::Noise => &["wireguard_malformed"],
         }
     }
 
+    /// Whether it is a handshake message as far as a worker sees.
+    fn passes_for_handshake(self) -> bool {
+        self.reasons().iter().any(|reason| reason.starts_with("handshake_"))
+    }
+
+    /// How many datagrams were counted as such.
+    fn count(self, stats: &Stats) -> u64 {
+        let load = if self.passes_for_handshake() { &LOAD[..] } else { &[] };
+        self.reasons().iter().chain(load).map(|reason| counted(stats, reason)).sum()
+    }
+
     /// Makes a case of a datagram that is sealed but was never sent, or of one that was.
-    fn make(self, unsent: &[u8], sent: &[u8], random: &mut StdRng) -> Vec<u8> {
-        let mut bytes = unsent.to_vec();
+    fn make(self, materials: &mut Materials, random: &mut StdRng) -> Vec<u8> {
+        let Materials { unsent, sent, initiation, stranger, mac1_key } = materials;
+        let mut bytes = unsent.clone();
         match self {
-            Attack::Replay => bytes = sent.to_vec(),
+            Attack::Replay => bytes.clone_from(sent),
             Attack::FlipBody => {
                 // The counter, the ciphertext or the tag.
                 let at = random.random_range(8..bytes.len());
@@ -83,6 +111,16 @@ impl Attack {
             Attack::Extend => bytes.extend((0..random.random_range(1..900)).map(|_| random.random::<u8>())),
             Attack::ForgeInitiation => bytes = forged(1, 148, random),
             Attack::ForgeResponse => bytes = forged(2, 92, random),
+            Attack::SignInitiation => {
+                bytes = forged(1, 148, random);
+                mac1::sign(mac1_key, &mut bytes);
+            }
+            Attack::SignResponse => {
+                bytes = forged(2, 92, random);
+                mac1::sign(mac1_key, &mut bytes);
+            }
+            Attack::ReplayInitiation => bytes.clone_from(initiation),
+            Attack::StrangersInitiation => bytes = stranger.initiation(),
             Attack::ForgeCookie => bytes = forged(3, 64, random),
             Attack::ForgeData => bytes = forged(4, 32 + 16 * random.random_range(0..80), random),
             Attack::Noise => {
@@ -97,22 +135,38 @@ impl Attack {
     }
 }
 
+/// What attacks are made of.
+struct Materials {
+    /// A data message that is sealed but was never sent.
+    unsent: Vec<u8>,
+    /// One that was.
+    sent: Vec<u8>,
+    /// An initiation that was answered.
+    initiation: Vec<u8>,
+    /// Somebody whom the node does not know.
+    stranger: StockPeer,
+    mac1_key: [u8; 32],
+}
+
+/// A counter of workers or of the handshaker.
+fn counted(stats: &Stats, reason: &str) -> u64 {
+    match reason.starts_with("handshake_") {
+        true => stats.counter(reason).unwrap_or_else(|| panic!("there is no counter {reason}")),
+        false => stats.drops(reason),
+    }
+}
+
 fn forged(kind: u8, length: usize, random: &mut StdRng) -> Vec<u8> {
     let mut bytes = vec![kind, 0, 0, 0];
     bytes.extend((4..length).map(|_| random.random::<u8>()));
     bytes
 }
 
-/// A client with a session that has been used.
-fn stock_client(site: &Site, key: &KeyPair) -> StockPeer {
+/// A client of the site that has done nothing yet, at a UDP port of its own.
+fn stock_peer(site: &Site, key: &KeyPair, port: u16) -> StockPeer {
     let node: SocketAddr = site.node_endpoint().parse().expect("an address and a port");
-    let from = SocketAddr::from(([198, 51, 100, 2], 40_000));
-    let mut client = StockPeer::new(&site.client, from, node, &site.config.tunnels[0].key, key, ADDRESS, 7);
-    client.initiate();
-    client.receive_until("there is a session", Duration::from_secs(10), |client| client.handshakes() == 1);
-    client.send_echo(SERVER);
-    client.receive_until("a packet passes", Duration::from_secs(5), |client| client.echoes_unanswered() == 0);
-    client
+    let from = SocketAddr::from(([198, 51, 100, 2], port));
+    StockPeer::new(&site.client, from, node, &site.config.tunnels[0].key, key, ADDRESS, u32::from(port))
 }
 
 #[test]
@@ -129,36 +183,47 @@ fn nothing_forged_replayed_or_broken_gets_through_and_each_is_counted_under_its_
         ..PeerConfig::default()
     };
     let mut site = SiteBuilder { more_peers: vec![peer], ..SiteBuilder::new(Attachment::AfPacket) }.build(&world);
-    let mut client = stock_client(&site, &key);
+    let mut client = stock_peer(&site, &key, 40_000);
+    let initiation = client.initiation();
+    client.send(&initiation);
+    client.receive_until("there is a session", Duration::from_secs(10), |client| client.handshakes() == 1);
+    client.send_echo(SERVER);
+    client.receive_until("a packet passes", Duration::from_secs(5), |client| client.echoes_unanswered() == 0);
     let sent = client.seal(&echo_request(ADDRESS, SERVER, 60_000));
     client.send(&sent);
+    let stranger = stock_peer(&site, &KeyPair::generate(), 40_001);
+    let mac1_key = mac1::key(&site.config.tunnels[0].key);
+    let mut materials = Materials { unsent: Vec::new(), sent, initiation, stranger, mac1_key };
 
     let mut cases = 0;
+    let mut refused = [0; ATTACKS.len()];
     while cases < CASES {
-        let unsent = client.seal(&echo_request(ADDRESS, SERVER, 60_001));
-        for attack in ATTACKS {
-            let reasons = attack.reasons();
+        materials.unsent = client.seal(&echo_request(ADDRESS, SERVER, 60_001));
+        for (number, attack) in ATTACKS.into_iter().enumerate() {
             let before = site.jetway().stats();
-            let count =
-                |stats: &jetway_tests::world::Stats| reasons.iter().map(|reason| stats.drops(reason)).sum::<u64>();
             for _ in 0..BATCH {
-                client.send(&attack.make(&unsent, &sent, &mut random));
+                client.send(&attack.make(&mut materials, &mut random));
             }
             cases += BATCH;
-            let what = format!("{BATCH} cases of {attack:?} are counted under {reasons:?}");
+            let what = format!("{BATCH} cases of {attack:?} are counted under {:?}", attack.reasons());
             wait_until(&what, Duration::from_secs(10), || {
                 let stats = site.jetway().stats();
                 assert_eq!(stats.sum("opened"), before.sum("opened"), "{attack:?} was accepted, seed {seed}");
-                count(&stats) >= count(&before) + BATCH as u64
+                attack.count(&stats) >= attack.count(&before) + BATCH as u64
             });
-            let counted = count(&site.jetway().stats()) - count(&before);
-            // What the client itself says to keep its session is consumed too.
-            let others = if attack == Attack::ForgeCookie { 3 } else { 0 };
-            assert!(counted <= BATCH as u64 + others, "{counted} for {BATCH} cases of {attack:?}, seed {seed}");
+            let after = site.jetway().stats();
+            let count = attack.count(&after) - attack.count(&before);
+            assert_eq!(count, BATCH as u64, "cases of {attack:?}, seed {seed}");
+            let own = |stats: &Stats| attack.reasons().iter().map(|reason| counted(stats, reason)).sum::<u64>();
+            refused[number] += own(&after) - own(&before);
         }
         // The session lives on, and what the client sends is still taken.
         client.send_echo(SERVER);
         client.receive_until("a packet passes", Duration::from_secs(5), |client| client.echoes_unanswered() == 0);
+    }
+    for (attack, refused) in ATTACKS.iter().zip(refused) {
+        assert!(refused > 0, "load hid what is wrong with every case of {attack:?}, seed {seed}");
+        println!("{attack:?}: {refused} refused for what they are");
     }
     site.assert_every_packet_is_accounted_for();
 }

@@ -3,4 +3,5 @@
 mod crowd;
 mod flood;
 mod hostile;
+mod mac1;
 mod workers;

@@ -3,6 +3,7 @@
 //! One thread owns it. Messages, wishes and the time go in by `handle_*`; what to do comes out of
 //! [`Handshaker::poll_output`]. Workers and the handshaker meet in the atomics of [`Peer`](super::Peer).
 
+mod counters;
 mod initiator;
 mod output;
 mod peers;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use jetway_aead::Aead;
 use rand::CryptoRng;
 
+pub use counters::HandshakeCounters;
 pub use output::Output;
 
 use self::peers::PeerState;
@@ -120,6 +122,7 @@ pub struct Handshaker {
     cookie_rotation: Option<Instant>,
     retired_cookies: Option<Arc<Pair>>,
     intake: Intake,
+    counters: Arc<HandshakeCounters>,
     resources: Resources,
 }
 
@@ -179,6 +182,7 @@ impl Handshaker {
             cookie_rotation: None,
             retired_cookies: None,
             intake: Intake::Open,
+            counters: Arc::default(),
             resources: Resources {
                 aead,
                 randomness,
@@ -190,6 +194,11 @@ impl Handshaker {
                 wall_read: Instant::ZERO,
             },
         }
+    }
+
+    /// What becomes of the messages that it gets.
+    pub fn counters(&self) -> Arc<HandshakeCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Works on a handshake message that came to `tunnel`, was received by `worker` and has a valid mac1.
@@ -207,7 +216,18 @@ impl Handshaker {
         cookie: CookieRequest,
     ) -> Result<(), HandshakeError> {
         self.tell_time(now, wall);
-        let origin = Origin { tunnel, from, worker };
+        let outcome = self.work_on(now, Origin { tunnel, from, worker }, message, cookie);
+        self.counters.note(cookie, outcome);
+        outcome
+    }
+
+    fn work_on(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        message: &[u8],
+        cookie: CookieRequest,
+    ) -> Result<(), HandshakeError> {
         let kind = classify(message)?;
         match (cookie, kind) {
             (CookieRequest::Reply, _) => self.reply_cookie(now, origin, message),
@@ -218,7 +238,7 @@ impl Handshaker {
                 self.handle_response(now, origin, &Response::parse(message)?)
             }
             (CookieRequest::None, MessageType::CookieReply) => {
-                self.handle_cookie_reply(now, tunnel, &CookieReply::parse(message)?)
+                self.handle_cookie_reply(now, origin.tunnel, &CookieReply::parse(message)?)
             }
             (CookieRequest::None, MessageType::Data) => Err(HandshakeError::NotHandshake),
         }

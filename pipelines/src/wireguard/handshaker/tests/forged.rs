@@ -86,6 +86,11 @@ fn no_forged_message_is_accepted_and_the_session_lives_on() {
     }
     assert_eq!(state(&world), before);
     assert_eq!(refusals(&world) - refused_before, forged, "each is counted under its reason");
+    for node in &world.nodes {
+        let counted = node.handshaker.counters().named();
+        let refused = counted.iter().filter(|(name, ..)| name.starts_with("refused_")).map(|(.., count)| count);
+        assert_eq!(refused.sum::<u64>(), node.errors.len() as u64, "{counted:?}");
+    }
     assert!(world.both_ways_work(SECOND));
     println!("{forged} forged messages: {:?} {:?}", world.nodes[0].drops, world.nodes[1].drops);
 }

@@ -8,7 +8,7 @@ use jetway_engine::dpdk::port::{DpdkPort, PortError, PortOptions};
 use jetway_engine::port::{BURST, Burst, Port};
 use jetway_pipelines::buffer::{BufferPool, HEADROOM, PacketBuf};
 
-use crate::world::{Rig, eal_options, frame, in_own_process, skip, start_eal};
+use crate::world::{ReservedHugePages, Rig, eal_options, frame, free_huge_mib, in_own_process, skip, start_eal};
 
 #[test]
 fn what_is_sent_into_a_loop_comes_back_whole_and_in_order() {
@@ -125,27 +125,34 @@ fn the_memory_that_pools_say_they_need_is_enough() {
 }
 
 #[test]
-fn hugepages_are_used_when_enough_are_free_and_ordinary_pages_otherwise() {
-    let test = "memory::hugepages_are_used_when_enough_are_free_and_ordinary_pages_otherwise";
+fn hugepages_are_used_when_enough_are_free_and_never_silently_replaced() {
+    let test = "memory::hugepages_are_used_when_enough_are_free_and_never_silently_replaced";
     in_own_process(test, || {
         let start = |memory, memory_mib| Eal::start(&EalOptions { memory, memory_mib, ..eal_options() });
         let error = start(Memory::HugePages, u32::MAX / 2).err().expect("nobody has so many");
         assert!(error.to_string().contains("MiB of hugepages are wanted"), "{error}");
-        let eal = match start(Memory::HugePages, 64) {
-            Ok(eal) => eal,
-            Err(EalError::HugePagesMissing { .. }) => {
-                skip(test, "64 MiB of free hugepages (`dpdk-hugepages.py --setup 64M`)");
-                let eal = start(Memory::Automatic, 64).expect("ordinary pages will do");
-                assert!(!eal.huge_pages());
-                return;
-            }
-            Err(error) => panic!("{error}"),
+        let Some(_reserved) = ReservedHugePages::reserve(64) else {
+            return skip(test, "64 MiB of memory that root may reserve as hugepages");
         };
+        let eal = start(Memory::Automatic, 64).expect("hugepages that were reserved");
         assert!(eal.huge_pages());
         let mut pools = Pools::new(&eal, PoolOptions { buffers: 4095, max_mtu: 1500 });
         let port = PortOptions::new("net_ring0".parse().expect("a device"), 1, 1500);
         drop(DpdkPort::open(&mut pools, &port).expect("a port on hugepages"));
         assert_eq!(pools.on_node(None).expect("its pool").available(), 4095);
+    });
+}
+
+#[test]
+fn ordinary_pages_do_where_too_few_hugepages_are_free() {
+    in_own_process("memory::ordinary_pages_do_where_too_few_hugepages_are_free", || {
+        let size = PoolOptions { buffers: 1023, max_mtu: 1500 };
+        // The test of hugepages may be reserving 64 MiB of them at this moment.
+        let too_much = free_huge_mib() + 128;
+        let options = EalOptions { memory: Memory::Automatic, memory_mib: too_much, ..eal_options() };
+        let eal = Eal::start(&options).expect("ordinary pages will do");
+        assert!(!eal.huge_pages());
+        assert_eq!(Pools::new(&eal, size).on_node(None).expect("its pool").available(), 1023);
     });
 }
 

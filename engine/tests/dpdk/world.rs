@@ -83,6 +83,43 @@ pub fn eal_options() -> EalOptions {
     }
 }
 
+/// Hugepages of 2 MiB that are reserved for a test, beside those that the machine had.
+pub struct ReservedHugePages {
+    before: u64,
+}
+
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+/// MiB of hugepages of all sizes that nobody uses.
+pub fn free_huge_mib() -> u32 {
+    let folders = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let number = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>().parse::<u32>().unwrap_or(0);
+    let free = |folder: std::fs::DirEntry| {
+        let free = std::fs::read_to_string(folder.path().join("free_hugepages")).unwrap_or_default();
+        number(&folder.file_name().to_string_lossy()) / 1024 * number(&free)
+    };
+    folders.map(free).sum()
+}
+
+impl ReservedHugePages {
+    /// Reserves so many MiB; `None` if this process may not, or the machine's memory is too scattered.
+    pub fn reserve(mib: u64) -> Option<Self> {
+        let count = || std::fs::read_to_string(HUGE_PAGES).ok()?.trim().parse::<u64>().ok();
+        let before = count()?;
+        let reserved = Self { before };
+        let wanted = before + mib.div_ceil(2);
+        std::fs::write(HUGE_PAGES, wanted.to_string()).ok()?;
+        (count()? >= wanted).then_some(reserved)
+    }
+}
+
+impl Drop for ReservedHugePages {
+    fn drop(&mut self) {
+        // The kernel lets go of those that are free; those in use follow when their process ends.
+        let _ = std::fs::write(HUGE_PAGES, self.before.to_string());
+    }
+}
+
 /// A port for tests with its queues and its memory.
 pub struct Rig {
     pub queues: Vec<Box<dyn PortQueue<Mbuf>>>,

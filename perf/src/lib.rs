@@ -13,4 +13,5 @@ pub mod scale;
 pub mod stock;
 pub mod system;
 pub mod traffic;
+pub mod watch;
 pub mod world;

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +42,7 @@ use crate::result::{Part, Quantity};
 use crate::sample::{self, time};
 use crate::system;
 use crate::traffic::{self, SERVER};
+use crate::watch::Watch;
 use crate::world;
 
 /// Additions and removals whose effect on a worker is looked at.
@@ -295,6 +296,23 @@ pub fn measure(peers: usize) -> Part {
     part
 }
 
+/// How long changes of one kind took.
+#[derive(Default)]
+struct Changes {
+    /// Each, by the wall clock: with every interruption.
+    wall: Vec<Duration>,
+    /// The longest in CPU time: what the change itself did.
+    cpu: Duration,
+}
+
+impl Changes {
+    fn make(&mut self, control: &mut Control, request: SetRequest) {
+        let began = system::thread_cpu_time();
+        self.wall.push(time(|| control.set(request)).1);
+        self.cpu = self.cpu.max(system::thread_cpu_time().saturating_sub(began));
+    }
+}
+
 /// Adds and removes peers while a worker turns.
 fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     let first = control.peers.get(PeerIndex(0)).expect("there is a first peer");
@@ -306,18 +324,16 @@ fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     first.set_current(Some(Arc::new(Session::new(aead.key(&[1; 32]), index, 1, Role::Initiator, now, counter))));
     control.follow_kernel();
 
-    let watch = Watch::start(&mut control.engine);
+    let worker = control.engine.worker.take().expect("the worker is started once");
+    let watch = Watch::start(worker, control.engine.clock, &control.engine.counters);
     let quiet = watch.longest_during(|| thread::sleep(Duration::from_millis(500)));
-    let mut additions = Vec::with_capacity(CHANGES);
-    let mut removals = Vec::with_capacity(CHANGES);
+    let (mut additions, mut removals) = (Changes::default(), Changes::default());
     let busy = watch.longest_during(|| {
         for number in peers..peers + CHANGES {
-            let request = addition(number);
-            additions.push(time(|| control.set(request)).1);
+            additions.make(control, addition(number));
         }
         for number in peers..peers + CHANGES {
-            let request = removal(number);
-            removals.push(time(|| control.set(request)).1);
+            removals.make(control, removal(number));
         }
         control.engine.settle();
     });
@@ -325,15 +341,16 @@ fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     assert!(sealed > 0, "the worker has encrypted nothing: the measurement of stalls means nothing");
 
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    let longest = |times: &[Duration]| milliseconds(times.iter().copied().max().unwrap_or_default());
     let named = |what: &str| format!("{peers} peers: {what}");
     let mut say = |quantity: Quantity| part.quantities.push(quantity);
-    let median = sample::median_nanoseconds(&mut additions) / 1e6;
-    say(Quantity::new(named("adding one by wg set, median of 1000"), median, "ms").at_most(1.0));
-    say(Quantity::new(named("adding one by wg set, longest of 1000"), longest(&additions), "ms"));
-    let median = sample::median_nanoseconds(&mut removals) / 1e6;
-    say(Quantity::new(named("removing one by wg set, median of 1000"), median, "ms").at_most(1.0));
-    say(Quantity::new(named("removing one by wg set, longest of 1000"), longest(&removals), "ms"));
+    for (verb, mut changes) in [("adding", additions), ("removing", removals)] {
+        let named = |what: &str| named(&format!("{verb} one by wg set, {what}"));
+        let median = sample::median_nanoseconds(&mut changes.wall) / 1e6;
+        let longest = changes.wall.iter().copied().max().unwrap_or_default();
+        say(Quantity::new(named("median of 1000"), median, "ms").at_most(1.0));
+        say(Quantity::new(named("longest of 1000, its CPU time"), milliseconds(changes.cpu), "ms").at_most(1.0));
+        say(Quantity::new(named("longest of 1000, wall clock"), milliseconds(longest), "ms"));
+    }
     say(Quantity::new(
         named("longest turn of a busy worker without changes, its CPU time"),
         milliseconds(quiet.cpu),
@@ -344,60 +361,6 @@ fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     say(Quantity::new(named("longest turn without changes, wall clock"), milliseconds(quiet.wall), "ms"));
     say(Quantity::new(named("longest turn during them, wall clock"), milliseconds(busy.wall), "ms"));
     say(Quantity::new(named("packets encrypted meanwhile"), sealed as f64, ""));
-}
-
-/// The longest turn of a worker.
-#[derive(Clone, Copy, Default)]
-struct Longest {
-    /// In its own CPU time: other programs on the core do not count, what the turn itself did does.
-    cpu: Duration,
-    /// By the wall clock: with every interruption.
-    wall: Duration,
-}
-
-/// A worker that turns on its own thread, and whose longest turn can be asked for.
-struct Watch {
-    cpu: Arc<AtomicU64>,
-    wall: Arc<AtomicU64>,
-    counters: Arc<WorkerCounters>,
-    stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Watch {
-    fn start(engine: &mut Engine) -> Self {
-        let mut worker = engine.worker.take().expect("the worker is started once");
-        let cells: [Arc<AtomicU64>; 2] = Default::default();
-        let [cpu, wall] = cells.clone();
-        let (clock, stop) = (engine.clock, Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let (began, began_cpu) = (Instant::now(), system::thread_cpu_time());
-                worker.turn(clock.now());
-                let took = system::thread_cpu_time().saturating_sub(began_cpu);
-                cpu.fetch_max(took.as_nanos() as u64, Ordering::Relaxed);
-                wall.fetch_max(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            }
-        });
-        let [cpu, wall] = cells;
-        Self { cpu, wall, counters: Arc::clone(&engine.counters), stop, thread }
-    }
-
-    fn longest_during(&self, work: impl FnOnce()) -> Longest {
-        self.cpu.store(0, Ordering::Relaxed);
-        self.wall.store(0, Ordering::Relaxed);
-        work();
-        let take = |cell: &AtomicU64| Duration::from_nanos(cell.load(Ordering::Relaxed));
-        Longest { cpu: take(&self.cpu), wall: take(&self.wall) }
-    }
-
-    /// Ends the thread, and says how many packets it encrypted.
-    fn end(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("no turn panics");
-        self.counters.sealed.get()
-    }
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Bench {
             let (slot, peer) = (SlotIndex(number as u32), world::peer(number));
             let _ = slots.add_page(Page::of(slot), Page::new());
             let session = world::give_session(number, &peer, layout.encode(WorkerId(0), slot), aead);
-            let receiver = Receiver { key: aead.key(&[1; 32]), peer, session, window: ReplayWindow::default() };
+            let receiver = Receiver::new(aead.key(&[1; 32]), peer, session);
             assert!(slots.install(slot, Box::new(receiver)).is_none(), "its page is there");
         }
         // As a worker does before it decrypts: the session, whose it is, and whether it is still good.

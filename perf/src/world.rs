@@ -22,7 +22,6 @@ use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::Data;
-use jetway_pipelines::wireguard::replay::ReplayWindow;
 use jetway_pipelines::wireguard::send_counter::SendCounter;
 use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
 use jetway_sync::published::Publisher;
@@ -181,7 +180,7 @@ pub fn give_session(number: usize, peer: &Peer, local_index: u32, aead: Aead) ->
 
 fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
     let session = give_session(number, peer, index, aead);
-    Receiver { key: aead.key(&secret(number, 0)), peer: Arc::clone(peer), session, window: ReplayWindow::default() }
+    Receiver::new(aead.key(&secret(number, 0)), Arc::clone(peer), session)
 }
 
 fn allowed_ips(peers: &[Arc<Peer>]) -> Lpm<Arc<Peer>> {

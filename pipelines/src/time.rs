@@ -23,6 +23,11 @@ impl Instant {
         self.0
     }
 
+    /// Whole seconds since the origin.
+    pub const fn as_seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
     /// How long after `earlier` this is; zero if it is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -2,30 +2,46 @@
 
 use std::net::IpAddr;
 
-use super::packet::{Origin, Packet, UNPARSED, Verdict};
+use arrayvec::ArrayVec;
+
+use super::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use crate::buffer::{ChecksumState, PacketBuf};
 use crate::drop_reason::DropReason;
-use crate::ids::PortId;
+use crate::ids::{PortId, TunnelId};
 use crate::packet::udp::{self, Udp};
-use crate::packet::{Fragment, Frame, Parsed, Protocol};
+use crate::packet::{EtherType, Fragment, Frame, Parsed, Protocol};
 use crate::tables::{PortEntry, Route, Tables, Twin};
 
-/// Parses a frame that came in by `port` and decides its way.
-pub fn classify<'t, B: PacketBuf>(buffer: B, port: PortId, tables: &'t Tables) -> Packet<'t, B> {
-    let mut packet =
-        Packet { buffer, parsed: UNPARSED, origin: Origin::Port(port), verdict: Verdict::Punt(Twin::Port(port)) };
-    let verdict = match tables.port(port) {
-        Some(entry) => decide(&mut packet, port, entry, tables),
-        None => Err(DropReason::NotForUs),
-    };
-    packet.verdict = verdict.unwrap_or_else(Verdict::Drop);
-    packet
+/// Parses frames that came in by `port` and decides their way. What `packets` has no room for stays in `frames`.
+pub fn classify<'t, B: PacketBuf>(
+    frames: &mut ArrayVec<B, BURST>,
+    packets: &mut Packets<'t, B>,
+    port: PortId,
+    tables: &'t Tables,
+) {
+    let entry = tables.port(port);
+    let mut listener = None;
+    // A packet is parsed in its place: it is large, and a copy of what was just written in parts is slow.
+    for buffer in frames.drain(..) {
+        packets.push(Packet { buffer, parsed: UNPARSED, origin: Origin::Port(port), verdict: Verdict::Route });
+        let Some(packet) = packets.last_mut() else { return };
+        let verdict = match entry {
+            Some(entry) => decide(packet, port, entry, &mut listener, tables),
+            None => Err(DropReason::NotForUs),
+        };
+        packet.verdict = verdict.unwrap_or_else(Verdict::Drop);
+    }
 }
+
+/// The local address and port at which the last datagram arrived, with the tunnel that listens there: mostly the
+/// next one's too.
+type Listener = Option<(IpAddr, u16, TunnelId)>;
 
 fn decide<'t, B: PacketBuf>(
     packet: &mut Packet<'t, B>,
     port: PortId,
     entry: &PortEntry,
+    listener: &mut Listener,
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
@@ -39,8 +55,11 @@ fn decide<'t, B: PacketBuf>(
     }
     let l3 = frame.l3_offset;
     let ip = frame.payload(packet.buffer.data());
-    let Some(parsed) = Parsed::from_payload(frame.ethertype, ip) else { return to_kernel };
-    packet.parsed = parsed?;
+    packet.parsed = match frame.ethertype {
+        EtherType::IPV4 => Parsed::from_ipv4(ip)?,
+        EtherType::IPV6 => Parsed::from_ipv6(ip)?,
+        _ => return to_kernel,
+    };
     let parsed = &packet.parsed;
     match packet.buffer.ip_checksum() {
         ChecksumState::Good => {}
@@ -50,8 +69,15 @@ fn decide<'t, B: PacketBuf>(
     if multicast {
         return to_kernel;
     }
+    if let Some((address, number, tunnel)) = *listener
+        && address == parsed.destination
+        && parsed.protocol == Protocol::UDP
+        && parsed.ports.is_some_and(|ports| ports.destination == number)
+    {
+        return to_tunnel(packet, port, l3, tunnel);
+    }
     if tables.is_local(parsed.destination) {
-        return to_node(packet, port, l3, tables);
+        return to_node(packet, port, l3, listener, tables);
     }
     if !may_forward(parsed.source) || !may_forward(parsed.destination) {
         return Err(DropReason::MartianAddress);
@@ -70,16 +96,25 @@ fn to_node<'t, B: PacketBuf>(
     packet: &Packet<'t, B>,
     port: PortId,
     l3: usize,
+    listener: &mut Listener,
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
     let parsed = &packet.parsed;
-    let Some(tunnel) = parsed.ports.and_then(|ports| tables.listeners.get(&ports.destination)) else {
-        return to_kernel;
-    };
-    if parsed.protocol != Protocol::UDP {
-        return to_kernel;
-    }
+    let Some(ports) = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP) else { return to_kernel };
+    let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel };
+    *listener = Some((parsed.destination, ports.destination, *tunnel));
+    to_tunnel(packet, port, l3, *tunnel)
+}
+
+/// A datagram to a tunnel's port.
+fn to_tunnel<'t, B: PacketBuf>(
+    packet: &Packet<'t, B>,
+    port: PortId,
+    l3: usize,
+    tunnel: TunnelId,
+) -> Result<Verdict<'t>, DropReason> {
+    let parsed = &packet.parsed;
     if parsed.fragment != Fragment::No {
         return Err(DropReason::OuterFragment);
     }
@@ -94,7 +129,7 @@ fn to_node<'t, B: PacketBuf>(
         ChecksumState::Unknown => {}
     }
     Ok(Verdict::Open {
-        tunnel: *tunnel,
+        tunnel,
         port,
         message: (l3 + usize::from(parsed.l4_offset) + udp::HEADER_LENGTH) as u16,
         length: datagram.payload(segment).len() as u16,

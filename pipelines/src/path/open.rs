@@ -21,7 +21,7 @@ use crate::wireguard::message::{Data, MessageType};
 use crate::wireguard::peer::Content;
 use crate::wireguard::{Endpoint, Receiver, message};
 
-/// A data message that waits for the AEAD.
+/// A data message on its way to and through the AEAD.
 struct Pending {
     packet: usize,
     slot: SlotIndex,
@@ -31,6 +31,9 @@ struct Pending {
     length: usize,
 }
 
+/// Data messages of one burst.
+type Messages = ArrayVec<Pending, BURST>;
+
 /// Decrypts the packets that [`Verdict::Open`] names, and admits handshake messages.
 pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
     packets: &mut Packets<'t, B>,
@@ -38,14 +41,41 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    let mut pending: ArrayVec<Pending, BURST> = ArrayVec::new();
+    let mut pending = find_slots(packets, pipeline, scene, out);
+    if pending.is_empty() {
+        return;
+    }
+    prefetch_sessions(&pending, pipeline);
+    pending.retain(|wanted| match check_session(wanted, pipeline, scene) {
+        Ok(()) => true,
+        Err(reason) => {
+            if let Some(packet) = packets.get_mut(wanted.packet) {
+                packet.verdict = Verdict::Drop(reason);
+            }
+            false
+        }
+    });
+    let authentic = decrypt(packets, &pending, pipeline);
+    accept(packets, &pending, &authentic, pipeline, scene, out);
+}
+
+/// Reads the headers: data messages to this worker come back with their slots, all others get their verdict.
+fn find_slots<'t, B: PacketBuf, O: Outputs<B>>(
+    packets: &mut Packets<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) -> Messages {
+    let mut pending = Messages::new();
+    // The index of the last message: mostly the next one's too.
+    let mut last: Option<(u32, SlotIndex)> = None;
     for (number, packet) in packets.iter_mut().enumerate() {
         let Verdict::Open { tunnel, port, message, length } = packet.verdict else { continue };
         let (start, length) = (usize::from(message), usize::from(length));
         let bytes = packet.buffer.data().get(start..start + length).unwrap_or_default();
         match message::classify(bytes) {
             Err(_) => packet.verdict = Verdict::Drop(DropReason::WireguardMalformed),
-            Ok(MessageType::Data) => match find_session(bytes, tunnel, pipeline, scene) {
+            Ok(MessageType::Data) => match find_slot(bytes, &mut last, pipeline) {
                 Ok((slot, counter)) => pending.push(Pending { packet: number, slot, tunnel, counter, start, length }),
                 Err(Elsewhere::Worker(to)) => packet.verdict = Verdict::HandOff { to, port },
                 Err(Elsewhere::Nowhere(reason)) => packet.verdict = Verdict::Drop(reason),
@@ -57,11 +87,7 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
             }
         }
     }
-    if pending.is_empty() {
-        return;
-    }
-    let authentic = decrypt(packets, &pending, pipeline);
-    accept(packets, &pending, &authentic, pipeline, scene, out);
+    pending
 }
 
 enum Elsewhere {
@@ -69,14 +95,18 @@ enum Elsewhere {
     Nowhere(DropReason),
 }
 
-fn find_session<B>(
+fn find_slot<B>(
     bytes: &[u8],
-    tunnel: TunnelId,
+    last: &mut Option<(u32, SlotIndex)>,
     pipeline: &Pipeline<B>,
-    scene: &Scene<'_>,
 ) -> Result<(SlotIndex, u64), Elsewhere> {
     let nowhere = |reason| Err(Elsewhere::Nowhere(reason));
     let Some(header) = Data::parse(bytes).ok() else { return nowhere(DropReason::WireguardMalformed) };
+    if let Some((index, slot)) = *last
+        && index == header.receiver
+    {
+        return Ok((slot, header.counter));
+    }
     let Some((node, worker, slot)) = pipeline.index_layout.decode(header.receiver) else {
         return nowhere(DropReason::WireguardNoSession);
     };
@@ -86,16 +116,43 @@ fn find_session<B>(
     if worker != pipeline.worker {
         return Err(Elsewhere::Worker(worker));
     }
-    let Some(receiver) = pipeline.slots.get(slot).filter(|receiver| receiver.peer.tunnel == tunnel) else {
-        return nowhere(DropReason::WireguardNoSession);
-    };
-    if receiver.peer.is_removed() {
-        return nowhere(DropReason::PeerRemoved);
-    }
-    if receiver.session.is_expired(scene.now) || header.counter >= REJECT_AFTER_MESSAGES {
-        return nowhere(DropReason::WireguardSessionExpired);
-    }
+    pipeline.slots.prefetch_place(slot);
+    *last = Some((header.receiver, slot));
     Ok((slot, header.counter))
+}
+
+/// Has the memory of all sessions of the burst fetched at once: with many peers none of it is in the cache, and one
+/// wait for all is shorter than one after the other.
+fn prefetch_sessions<B>(pending: &[Pending], pipeline: &Pipeline<B>) {
+    let changes = || {
+        pending.iter().enumerate().filter(|(number, wanted)| {
+            number.checked_sub(1).and_then(|before| pending.get(before)).is_none_or(|before| before.slot != wanted.slot)
+        })
+    };
+    for (_, wanted) in changes() {
+        if let Some(receiver) = pipeline.slots.get(wanted.slot) {
+            receiver.prefetch(wanted.counter);
+        }
+    }
+    for (_, wanted) in changes() {
+        if let Some(receiver) = pipeline.slots.get(wanted.slot) {
+            receiver.peer.prefetch();
+            receiver.session.prefetch();
+        }
+    }
+}
+
+/// Whether there is a session for the message that may still be used.
+fn check_session<B>(wanted: &Pending, pipeline: &Pipeline<B>, scene: &Scene<'_>) -> Result<(), DropReason> {
+    let receiver = pipeline.slots.get(wanted.slot).filter(|receiver| receiver.peer.tunnel == wanted.tunnel);
+    let receiver = receiver.ok_or(DropReason::WireguardNoSession)?;
+    if receiver.peer.is_removed() {
+        return Err(DropReason::PeerRemoved);
+    }
+    if receiver.session.is_expired(scene.now) || wanted.counter >= REJECT_AFTER_MESSAGES {
+        return Err(DropReason::WireguardSessionExpired);
+    }
+    Ok(())
 }
 
 /// Runs the AEAD over all pending messages. Returns which were authentic, in their order.
@@ -110,7 +167,7 @@ fn decrypt<B: PacketBuf>(
         let Some(wanted) = next.next_if(|wanted| wanted.packet == number) else { continue };
         let sealed = wanted.start + DATA_HEADER_SIZE..wanted.start + wanted.length;
         let buffer = packet.buffer.data_mut().get_mut(sealed).unwrap_or_default();
-        // `find_session` saw the slot in use, and nothing in between changes slots.
+        // `check_session` saw the slot in use, and nothing in between changes slots.
         let Some(receiver) = pipeline.slots.get(wanted.slot) else { continue };
         jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
     }
@@ -150,7 +207,7 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
                 }
             }
         }
-        let receiver = pipeline.slots.get(wanted.slot);
+        let receiver = pipeline.slots.get_mut(wanted.slot);
         packet.verdict = match receiver.map(|receiver| unwrap(packet, wanted, receiver, scene.tables)) {
             Some(Ok(())) => Verdict::Route,
             Some(Err(reason)) => Verdict::Drop(reason),
@@ -166,7 +223,7 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
 fn unwrap<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
     wanted: &Pending,
-    receiver: &Receiver,
+    receiver: &mut Receiver,
     tables: &Tables,
 ) -> Result<(), DropReason> {
     let outer_ecn = packet.parsed.ecn();
@@ -176,19 +233,28 @@ fn unwrap<B: PacketBuf>(
     if room == 0 {
         return Err(DropReason::Consumed);
     }
-    let inner = Parsed::from_ip(packet.buffer.data()).map_err(|_| DropReason::InnerMalformed)?;
+    let data = packet.buffer.data();
+    packet.parsed = match data.first().map(|first| first >> 4) {
+        Some(4) => Parsed::from_ipv4(data).map_err(|_| DropReason::InnerMalformed)?,
+        Some(6) => Parsed::from_ipv6(data).map_err(|_| DropReason::InnerMalformed)?,
+        Some(_) | None => return Err(DropReason::InnerMalformed),
+    };
+    let inner = &packet.parsed;
     // The seal proves who sent the header, not that it is right: a router checks it (RFC 1812 section 5.2.2).
-    inner.verify_header_checksum(packet.buffer.data())?;
-    packet.buffer.truncate(inner.total_length as usize);
-    let tunnel = tables.tunnel(wanted.tunnel).ok_or(DropReason::WireguardNoSession)?;
-    match tunnel.allowed_ips.lookup(inner.source) {
-        Some(owner) if Arc::ptr_eq(owner, &receiver.peer) => {}
-        Some(_) | None => return Err(DropReason::InnerSourceNotAllowed),
+    inner.verify_header_checksum(data)?;
+    if receiver.allowed_source != Some((tables.epoch, inner.source)) {
+        let tunnel = tables.tunnel(wanted.tunnel).ok_or(DropReason::WireguardNoSession)?;
+        match tunnel.allowed_ips.lookup(inner.source) {
+            Some(owner) if Arc::ptr_eq(owner, &receiver.peer) => {}
+            Some(_) | None => return Err(DropReason::InnerSourceNotAllowed),
+        }
+        receiver.allowed_source = Some((tables.epoch, inner.source));
     }
-    packet.parsed = inner;
+    let (length, inner_ecn) = (inner.total_length as usize, inner.ecn());
+    packet.buffer.truncate(length);
     packet.origin = Origin::Tunnel(wanted.tunnel);
-    let ecn = ecn::decapsulate(inner.ecn(), outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
-    if ecn != inner.ecn() {
+    let ecn = ecn::decapsulate(inner_ecn, outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
+    if ecn != inner_ecn {
         packet.parsed.set_ecn(packet.buffer.data_mut(), ecn);
     }
     Ok(())
@@ -221,15 +287,21 @@ impl Heard {
     }
 
     fn note<B, O: Outputs<B>>(&self, pipeline: &mut Pipeline<B>, now: Instant, out: &mut O) {
-        let Some(receiver) = pipeline.slots.get(self.slot) else { return };
+        let Some(receiver) = pipeline.slots.get_mut(self.slot) else { return };
+        let second = Some(now.as_seconds());
+        let is_noted = std::mem::replace(&mut receiver.noted, second) == second;
         let peer = &receiver.peer;
-        peer.activity.received(now, self.content);
-        peer.traffic.received(self.bytes);
-        if peer.endpoint.load() != Some(self.from) {
+        let moved = peer.endpoint.load() != Some(self.from);
+        if moved {
             // A writer that we meet brings the same news or newer; the peer's next packet tells.
             peer.endpoint.store(self.from);
         }
-        pipeline.admission.remember(self.from, now);
+        // Once a second is as good as always: the memory is of minutes.
+        if moved || !is_noted {
+            pipeline.admission.remember(self.from, now);
+        }
+        peer.activity.received(now, self.content);
+        peer.traffic.received(self.bytes);
         let mut lost = 0;
         if receiver.session.confirm() {
             let event = HandshakeEvent::Confirmed(peer.index, receiver.session.local_index);

@@ -130,8 +130,8 @@ impl<B: PacketBuf> Pipeline<B> {
         scene: &Scene<'_>,
         out: &mut O,
     ) {
-        let mut packets: Packets<'_, B> =
-            frames.drain(..).map(|frame| classify::classify(frame, port, scene.tables)).collect();
+        let mut packets: Packets<'_, B> = ArrayVec::new();
+        classify::classify(frames, &mut packets, port, scene.tables);
         self.run(&mut packets, scene, out);
     }
 

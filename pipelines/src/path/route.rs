@@ -42,11 +42,12 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
+    let mut last = None;
     for packet in packets.iter_mut() {
         if !matches!(packet.verdict, Verdict::Route) {
             continue;
         }
-        packet.verdict = match decide(packet, scene.tables) {
+        packet.verdict = match decide(packet, &mut last, scene.tables) {
             Ok(Way { verdict, mtu }) if fits(packet, mtu) => verdict,
             Ok(Way { verdict, mtu }) => too_big(packet, verdict, mtu, made, pipeline, scene, out),
             Err(refusal) => refuse(packet, refusal, made, pipeline, scene, out),
@@ -60,17 +61,35 @@ struct Way<'t> {
     mtu: u16,
 }
 
-fn decide<'t, B: PacketBuf>(packet: &mut Packet<'t, B>, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
+/// Where the last packet that was forwarded came from and went to, with its route: mostly the next one's too.
+type Last<'t> = Option<(Origin, IpAddr, &'t Route)>;
+
+fn decide<'t, B: PacketBuf>(
+    packet: &mut Packet<'t, B>,
+    last: &mut Last<'t>,
+    tables: &'t Tables,
+) -> Result<Way<'t>, Refusal> {
     let destination = packet.parsed.destination;
+    let known = last.filter(|(origin, address, _)| *origin == packet.origin && *address == destination);
     if let Origin::Tunnel(tunnel) = packet.origin {
-        if tables.is_local(destination) {
-            return Ok(Way { verdict: Verdict::Punt(Twin::Tunnel(tunnel)), mtu: u16::MAX });
+        if known.is_none() {
+            if tables.is_local(destination) {
+                return Ok(Way { verdict: Verdict::Punt(Twin::Tunnel(tunnel)), mtu: u16::MAX });
+            }
+            if !may_forward(destination) {
+                return Err(DropReason::MartianAddress.into());
+            }
         }
-        if !may_forward(destination) || !may_forward(packet.parsed.source) {
+        if !may_forward(packet.parsed.source) {
             return Err(DropReason::MartianAddress.into());
         }
     }
-    let way = match tables.routes.lookup(destination) {
+    let route = match known {
+        Some((_, _, route)) => Some(route),
+        None => tables.routes.lookup(destination),
+    };
+    *last = route.map(|route| (packet.origin, destination, route));
+    let way = match route {
         None => return Err(Refusal::telling(DropReason::NoRoute, Cause::NoRoute)),
         Some(Route::Blackhole) => return Err(DropReason::RouteBlackhole.into()),
         Some(Route::Unreachable) => {
@@ -112,6 +131,8 @@ fn to_tunnel<'t, B: PacketBuf>(
     let Some(peer) = tunnel.allowed_ips.lookup(packet.parsed.destination) else {
         return Err(Refusal::telling(DropReason::NoAllowedIp, Cause::AddressUnreachable));
     };
+    // Other packets are routed before it is looked at.
+    peer.prefetch();
     clamp(packet, id, tables);
     Ok(Way { verdict: Verdict::Seal(peer), mtu: tunnel.mtu })
 }

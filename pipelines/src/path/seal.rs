@@ -9,7 +9,7 @@ use jetway_aead::SealJob;
 use super::event::HandshakeEvent;
 use super::outer::Outer;
 use super::outputs::Outputs;
-use super::packet::{BURST, Packet, Packets, Verdict};
+use super::packet::{BURST, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
 use super::route::too_big;
 use crate::buffer::{NoRoom, PacketBuf};
@@ -59,12 +59,17 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    let mut runs = find_runs(packets);
+    let (mut runs, run_of) = find_runs(packets);
     if runs.is_empty() {
         return;
     }
-    for run in &mut runs {
-        let outcome = prepare_run(run, pipeline, scene, out);
+    // All sessions are fetched at once: with many peers none of them is in the cache.
+    let sessions: ArrayVec<_, BURST> = runs.iter().map(|run| run.peer.sending_session()).collect();
+    if sessions.len() > 1 {
+        sessions.iter().flat_map(|session| session.as_ref()).for_each(|session| session.prefetch());
+    }
+    for ((number, run), session) in runs.iter_mut().enumerate().zip(sessions) {
+        let outcome = prepare_run(run, session, pipeline, scene, out);
         let refusal = match outcome {
             Ok(ready) => {
                 run.ready = Some(ready);
@@ -73,44 +78,62 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
             Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
             Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
         };
-        for packet in packets.iter_mut().filter(|packet| goes_to(packet, run.peer)) {
+        for (packet, _) in packets.iter_mut().zip(&run_of).filter(|(_, of)| usize::from(**of) == number) {
             packet.verdict = refusal.clone();
         }
     }
-    prepare_packets(packets, &mut runs, made, pipeline, scene, out);
-    encrypt(packets, &runs, pipeline);
-    wrap(packets, &mut runs, pipeline);
+    prepare_packets(packets, &mut runs, &run_of, made, pipeline, scene, out);
+    encrypt(packets, &runs, &run_of, pipeline);
+    wrap(packets, &runs, &run_of, pipeline);
     for run in runs.iter().filter(|run| run.bytes > 0) {
         run.peer.activity.sent(scene.now, run.content);
         run.peer.traffic.sent(run.bytes);
     }
 }
 
-fn goes_to<B>(packet: &Packet<'_, B>, peer: &Arc<Peer>) -> bool {
-    matches!(packet.verdict, Verdict::Seal(to) if Arc::ptr_eq(to, peer))
-}
+/// The number of each packet's run; [`NO_RUN`] for those that go elsewhere.
+type RunOf = ArrayVec<u8, BURST>;
 
-/// One run for each peer of the burst.
-fn find_runs<'t, B>(packets: &Packets<'t, B>) -> ArrayVec<Run<'t>, BURST> {
+const NO_RUN: u8 = u8::MAX;
+
+/// One run for each peer of the burst, and which packet belongs to which.
+fn find_runs<'t, B>(packets: &Packets<'t, B>) -> (ArrayVec<Run<'t>, BURST>, RunOf) {
+    const PLACES: usize = 128;
     let mut runs: ArrayVec<Run<'t>, BURST> = ArrayVec::new();
+    let mut run_of = RunOf::new();
+    // The last run of each class of peer numbers: a guess that is mostly right.
+    let mut guesses = [NO_RUN; PLACES];
     for packet in packets {
-        let Verdict::Seal(peer) = packet.verdict else { continue };
-        match find(&mut runs, peer) {
-            Some(run) => run.packets += 1,
-            None => runs.push(Run { peer, packets: 1, ready: None, bytes: 0, content: Content::Empty }),
+        let Verdict::Seal(peer) = packet.verdict else {
+            run_of.push(NO_RUN);
+            continue;
+        };
+        let place = peer.index.index() % PLACES;
+        let guess = guesses.get(place).copied().unwrap_or(NO_RUN);
+        let is_peers = |run: &Run<'_>| Arc::ptr_eq(run.peer, peer);
+        let known = match runs.get(usize::from(guess)).filter(|run| is_peers(run)) {
+            Some(_) => Some(usize::from(guess)),
+            None => runs.iter().position(is_peers),
+        };
+        let number = known.unwrap_or_else(|| {
+            runs.push(Run { peer, packets: 0, ready: None, bytes: 0, content: Content::Empty });
+            runs.len() - 1
+        });
+        if let Some(run) = runs.get_mut(number) {
+            run.packets += 1;
         }
+        if let Some(guess) = guesses.get_mut(place) {
+            *guess = number as u8;
+        }
+        run_of.push(number as u8);
     }
-    runs
-}
-
-/// The peer's run: mostly the last one; the list is at most a burst long.
-fn find<'r, 't>(runs: &'r mut [Run<'t>], peer: &Arc<Peer>) -> Option<&'r mut Run<'t>> {
-    runs.iter_mut().rev().find(|run| Arc::ptr_eq(run.peer, peer))
+    (runs, run_of)
 }
 
 /// Finds the session, reserves the nonces and works out the outer headers for a run.
 fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
     run: &Run<'t>,
+    session: Guard<Option<Arc<Session>>>,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'t>,
     out: &mut O,
@@ -121,7 +144,6 @@ fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
     }
     let endpoint = peer.endpoint.load().ok_or(NotReady::Drop(DropReason::NoEndpoint))?;
     let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
-    let session = peer.sending_session();
     let usable = session.as_ref().filter(|session| !session.is_expired(scene.now));
     let Some(current) = usable else {
         want_handshake(peer, pipeline, out);
@@ -150,14 +172,15 @@ fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipe
 fn prepare_packets<'t, B: PacketBuf, O: Outputs<B>>(
     packets: &mut Packets<'t, B>,
     runs: &mut [Run<'t>],
+    run_of: &RunOf,
     made: &mut Packets<'t, B>,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    for packet in packets.iter_mut() {
+    for (packet, number) in packets.iter_mut().zip(run_of) {
         let Verdict::Seal(peer) = packet.verdict else { continue };
-        let Some(run) = find(runs, peer) else { continue };
+        let Some(run) = runs.get_mut(usize::from(*number)) else { continue };
         let Some(ready) = run.ready.as_mut() else { continue };
         let length = packet.buffer.data().len();
         let room = ready.outer.room_for_inner();
@@ -197,11 +220,11 @@ fn frame_message<B: PacketBuf>(buffer: &mut B, header: [u8; DATA_HEADER_SIZE], l
     Ok(())
 }
 
-fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], pipeline: &Pipeline<B>) {
+fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], run_of: &RunOf, pipeline: &Pipeline<B>) {
     let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
-    for packet in packets.iter_mut() {
-        let Verdict::Seal(peer) = packet.verdict else { continue };
-        let run = runs.iter().rev().find(|run| Arc::ptr_eq(run.peer, peer));
+    for (packet, number) in packets.iter_mut().zip(run_of) {
+        let Verdict::Seal(_) = packet.verdict else { continue };
+        let run = runs.get(usize::from(*number));
         let Some(session) = run.and_then(|run| run.ready.as_ref()).and_then(Ready::session) else { continue };
         let Ok(Data { counter, .. }) = Data::parse(packet.buffer.data()) else { continue };
         let buffer = packet.buffer.data_mut().get_mut(DATA_HEADER_SIZE..).unwrap_or_default();
@@ -212,10 +235,10 @@ fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], pipelin
 }
 
 /// Puts the outer UDP and IP headers before each message.
-fn wrap<'t, B: PacketBuf>(packets: &mut Packets<'t, B>, runs: &mut [Run<'t>], pipeline: &mut Pipeline<B>) {
-    for packet in packets.iter_mut() {
-        let Verdict::Seal(peer) = packet.verdict else { continue };
-        let Some(ready) = find(runs, peer).and_then(|run| run.ready.as_ref()) else { continue };
+fn wrap<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], run_of: &RunOf, pipeline: &mut Pipeline<B>) {
+    for (packet, number) in packets.iter_mut().zip(run_of) {
+        let Verdict::Seal(_) = packet.verdict else { continue };
+        let Some(ready) = runs.get(usize::from(*number)).and_then(|run| run.ready.as_ref()) else { continue };
         let tos = ecn::encapsulate(packet.parsed.traffic_class, ready.tunnel.dscp);
         packet.verdict = match ready.outer.wrap(&mut packet.buffer, tos, &mut pipeline.ip_id) {
             Ok(()) => Verdict::Emit { port: ready.outer.port, next_hop: ready.outer.next_hop },

@@ -1,5 +1,7 @@
 //! A worker's receive sessions, found by the slot number in a data message's receiver index.
 
+use jetway_aead::prefetch_read;
+
 use crate::ids::SlotIndex;
 use crate::wireguard::Receiver;
 
@@ -40,6 +42,15 @@ impl Slots {
     pub fn get(&self, slot: SlotIndex) -> Option<&Receiver> {
         let page = self.pages.get(Page::of(slot) as usize)?.as_ref()?;
         page.0.get(within(slot))?.as_deref()
+    }
+
+    /// Has the place fetched that leads to the session in `slot`.
+    #[inline]
+    pub fn prefetch_place(&self, slot: SlotIndex) {
+        if let Some(place) = self.pages.get(Page::of(slot) as usize).and_then(|page| page.as_ref()?.0.get(within(slot)))
+        {
+            prefetch_read(place);
+        }
     }
 
     /// The session in `slot`, to be changed.

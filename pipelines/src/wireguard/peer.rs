@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
+use jetway_aead::prefetch_read;
 
 use super::endpoint::EndpointCell;
 use super::session::Session;
@@ -51,6 +52,16 @@ impl Peer {
             removed: AtomicBool::new(false),
             handshake_wanted: AtomicBool::new(false),
         }
+    }
+
+    /// Has its memory fetched, for a look at it soon.
+    pub fn prefetch(&self) {
+        prefetch_read(&self.index);
+        prefetch_read(&self.endpoint);
+        prefetch_read(&self.activity);
+        prefetch_read(&self.traffic);
+        prefetch_read(&self.current);
+        prefetch_read(&self.removed);
     }
 
     /// The session to send with now, if any: the next one as soon as it is confirmed, else the current one.

@@ -1,5 +1,7 @@
 //! The replay window: which of the last 8,192 counters were seen (RFC 6479's ring of words).
 
+use jetway_aead::prefetch_read;
+
 use super::constants::REJECT_AFTER_MESSAGES;
 
 /// How far behind the highest counter seen a counter may be and still be accepted.
@@ -62,6 +64,14 @@ impl ReplayWindow {
         let (word, bit) = place(counter);
         self.words[word] |= bit;
         Ok(())
+    }
+
+    /// Has the memory fetched that `counter` needs.
+    pub fn prefetch(&self, counter: u64) {
+        prefetch_read(&self.next);
+        if let Some(word) = self.words.get(place(counter).0) {
+            prefetch_read(word);
+        }
     }
 
     /// One more than the highest counter accepted; 0 before the first.

@@ -1,9 +1,10 @@
 //! A session: the keys that one handshake agreed on, split into what every worker and what one worker needs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jetway_aead::Key;
+use jetway_aead::{Key, prefetch_read};
 
 use super::constants::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_AFTER_TIME_RECEIVING};
 use super::peer::Peer;
@@ -62,6 +63,13 @@ impl Session {
         !self.confirmed.load(Ordering::Relaxed) && !self.confirmed.swap(true, Ordering::AcqRel)
     }
 
+    /// Has its memory fetched, for a look at it soon.
+    pub fn prefetch(&self) {
+        prefetch_read(&self.key);
+        prefetch_read(&self.counter);
+        prefetch_read(&self.created);
+    }
+
     /// Whether it is too old to be used at all.
     pub fn is_expired(&self, now: Instant) -> bool {
         now.since(self.created) >= REJECT_AFTER_TIME
@@ -90,4 +98,23 @@ pub struct Receiver {
     pub session: Arc<Session>,
     /// Which counters were seen.
     pub window: ReplayWindow,
+    /// The inner source that the peer was last seen to be allowed, and the epoch of the tables that said so.
+    pub allowed_source: Option<(u64, IpAddr)>,
+    /// The second in which the worker last noted where the peer is, so that it does so once a second.
+    pub noted: Option<u64>,
+}
+
+impl Receiver {
+    /// The receiving half of a fresh session.
+    pub fn new(key: Key, peer: Arc<Peer>, session: Arc<Session>) -> Self {
+        Self { key, peer, session, window: ReplayWindow::default(), allowed_source: None, noted: None }
+    }
+
+    /// Has its memory fetched that the message with this counter needs.
+    pub fn prefetch(&self, counter: u64) {
+        prefetch_read(&self.key);
+        prefetch_read(&self.peer);
+        prefetch_read(&self.allowed_source);
+        self.window.prefetch(counter);
+    }
 }

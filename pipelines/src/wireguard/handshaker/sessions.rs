@@ -12,7 +12,6 @@ use super::{Output, Resources};
 use crate::time::Instant;
 use crate::wireguard::constants::REJECT_AFTER_TIME;
 use crate::wireguard::noise::SessionSecrets;
-use crate::wireguard::replay::ReplayWindow;
 use crate::wireguard::send_counter::SendCounter;
 use crate::wireguard::{Peer, Receiver, Role, Session};
 
@@ -127,12 +126,7 @@ fn install(
     let counter = SendCounter::new(0)?;
     let key = resources.aead.key(&secrets.send);
     let session = Arc::new(Session::new(key, place.index, remote_index, role, now, counter));
-    let receiver = Receiver {
-        key: resources.aead.key(&secrets.receive),
-        peer: Arc::clone(peer),
-        session: Arc::clone(&session),
-        window: ReplayWindow::default(),
-    };
+    let receiver = Receiver::new(resources.aead.key(&secrets.receive), Arc::clone(peer), Arc::clone(&session));
     resources.outputs.push_back(Output::InstallReceiver {
         worker: place.worker,
         slot: place.slot,

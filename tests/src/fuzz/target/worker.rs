@@ -30,7 +30,6 @@ use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::Data;
-use jetway_pipelines::wireguard::replay::ReplayWindow;
 use jetway_pipelines::wireguard::send_counter::SendCounter;
 use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
 
@@ -203,7 +202,7 @@ impl World {
         let mut out = Lists::default();
         let scene = Scene { tables: &tables, now };
         let key = aead.key(&KEY_FROM_CLIENT);
-        let receiver = Box::new(Receiver { key, peer, session, window: ReplayWindow::default() });
+        let receiver = Box::new(Receiver::new(key, peer, session));
         pipeline.command(Command::AddPage(0, Page::new()), &scene, &mut out);
         pipeline.command(Command::InstallReceiver(SlotIndex(3), receiver), &scene, &mut out);
         Self {

@@ -26,6 +26,7 @@ pub(crate) struct Ledger {
     listen_ports: Claims<u16>,
     services: Claims<(IpAddr, u16, Protocol)>,
     datagram_services: Vec<(IpAddr, u16, Mark)>,
+    translated_servers: Claims<(IpAddr, u16, Protocol)>,
 }
 
 impl<K> Default for Claims<K> {
@@ -121,15 +122,27 @@ impl Ledger {
         protocol: Protocol,
         mark: &Mark,
     ) {
-        let carrier = match protocol {
-            Protocol::Tcp => Protocol::Tcp,
-            Protocol::Udp | Protocol::WireGuard => Protocol::Udp,
-        };
+        let carrier = carrier(protocol);
         let conflict = |_: &Mark| format!("two services have the address {address}, port {port} and the same protocol");
         self.services.claim(source, (address, port, carrier), mark, conflict);
         if carrier == Protocol::Udp {
             self.datagram_services.push((address, port, mark.clone()));
         }
+    }
+
+    /// Notes a server to which a service forwards by NAT: from what it sends, one must know whose answer it is.
+    pub(crate) fn add_translated_server(
+        &mut self,
+        source: &Source<'_>,
+        address: IpAddr,
+        port: u16,
+        protocol: Protocol,
+        mark: &Mark,
+    ) {
+        let conflict = |_: &Mark| format!("the server {address} port {port} serves two services by NAT");
+        let hint = "what it sends must belong to one service: give it another port for the second one, or forward by \
+                    \"l2\", \"ipip\", \"gre\" or \"gue\"";
+        self.translated_servers.claim_or(source, (address, port, carrier(protocol)), mark, conflict, hint);
     }
 
     /// Checks the rules that need the whole file.
@@ -187,6 +200,14 @@ impl Ledger {
                 source.report(mark, finding.related(tunnel, "the tunnel"));
             }
         }
+    }
+}
+
+/// What carries a protocol: services of one carrier share its ports.
+fn carrier(protocol: Protocol) -> Protocol {
+    match protocol {
+        Protocol::Tcp => Protocol::Tcp,
+        Protocol::Udp | Protocol::WireGuard => Protocol::Udp,
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Name, PublicKey};
+use crate::secret::Secret;
 
 /// One virtual service: an address and port that many servers answer for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub struct Health {
 }
 
 /// What a probe asks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthKind {
     /// An ICMP echo.
     Icmp,
@@ -121,7 +122,10 @@ pub enum HealthKind {
         path: String,
     },
     /// A WireGuard handshake.
-    WireGuard,
+    WireGuard {
+        /// The key by which the gateways know the prober: they have its public key as a peer.
+        private_key: Secret,
+    },
 }
 
 /// What becomes of the flows of a server that went down.

@@ -3,6 +3,7 @@
 mod api;
 mod device;
 mod engine;
+mod health;
 mod peer;
 mod port;
 mod tunnel;
@@ -52,7 +53,7 @@ pub(crate) fn config(mut root: Section<'_>, surroundings: &Surroundings<'_>, led
     }
     let tunnels: Vec<_> =
         root.tables("tunnel").into_iter().map(|section| tunnel::read(section, surroundings, ledger)).collect();
-    let vips: Vec<_> = root.tables("vip").into_iter().map(|section| vip::read(section, ledger)).collect();
+    let vips: Vec<_> = root.tables("vip").into_iter().map(|section| vip::read(section, surroundings, ledger)).collect();
     let api = api::read(root.table("api"), node.as_ref());
     root.finish(&ELSEWHERE);
     Some(Config {

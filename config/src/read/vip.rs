@@ -1,10 +1,11 @@
 //! Reads `[[vip]]`.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::cross_check::{Claims, Ledger};
-use crate::intent::{AllDown, Forward, Health, HealthKind, Name, OnDown, Persistence, Protocol, Vip, VipBackend};
+use crate::intent::{AllDown, Forward, Name, OnDown, Persistence, Protocol, Vip, VipBackend};
+use crate::parse::Surroundings;
+use crate::read::health;
 use crate::section::{Field, Section};
 use crate::source::{Finding, Mark};
 use crate::value;
@@ -20,7 +21,15 @@ struct Service {
     forward: Forward,
 }
 
-pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Vip> {
+/// What the servers of a service have that no other of them may have.
+#[derive(Default)]
+struct Taken {
+    names: Claims<Name>,
+    servers: Claims<(IpAddr, u16)>,
+    nodes: Claims<u8>,
+}
+
+pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, ledger: &mut Ledger) -> Option<Vip> {
     let source = section.source;
     let name = section.required("name", "give the service a name, for example name = \"erp\"").and_then(|field| {
         let name = value::name(&field)?;
@@ -45,7 +54,7 @@ pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Vip>
     let public_key = gateway_key(&mut section, protocol);
     let health = section
         .field("health")
-        .and_then(|field| health(field.as_section("health = { kind = \"tcp\" }")?, public_key.is_some()));
+        .and_then(|field| health::read(field.as_section("health = { kind = \"tcp\" }")?, public_key, surroundings));
     if let (Some((address, mark)), Some(port), Some(protocol)) = (&address, port, protocol) {
         ledger.add_service(source, *address, port, protocol, mark);
     }
@@ -55,7 +64,7 @@ pub(super) fn read(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Vip>
     }
     let backends = match (protocol, forward) {
         (Some(protocol), Some(forward)) => {
-            backends(sections, &Service { address: address.clone(), port, protocol, forward })
+            backends(sections, &Service { address: address.clone(), port, protocol, forward }, ledger)
         }
         // What a server must have depends on what is wrong already.
         (None, _) | (_, None) => None,
@@ -129,84 +138,12 @@ fn is_prime(n: u32) -> bool {
     n > 1 && (2..).take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n)).all(|d| !n.is_multiple_of(d))
 }
 
-fn health(mut section: Section<'_>, gateway_key_is_known: bool) -> Option<Health> {
-    const LONGEST: Duration = Duration::from_secs(3600);
-    let kinds = [
-        ("icmp", HealthKind::Icmp),
-        ("tcp", HealthKind::Tcp),
-        ("udp", HealthKind::Udp),
-        ("http", HealthKind::Http { path: String::new() }),
-        ("https", HealthKind::Https { path: String::new() }),
-        ("wireguard", HealthKind::WireGuard),
-    ];
-    let words: Vec<_> = kinds.iter().enumerate().map(|(index, (word, _))| (*word, index)).collect();
-    let kind_field =
-        section.required("kind", "write kind = \"tcp\", \"http\", \"https\", \"udp\", \"icmp\" or \"wireguard\"");
-    let kind =
-        kind_field.as_ref().and_then(|field| field.choice(&words)).and_then(|index| Some(kinds.get(index)?.1.clone()));
-    let path_field = section.field("path");
-    let path = path_field.as_ref().map_or(Some("/".to_owned()), request_path);
-    let kind = match (kind, path_field) {
-        (Some(HealthKind::Http { .. }), _) => path.map(|path| HealthKind::Http { path }),
-        (Some(HealthKind::Https { .. }), _) => path.map(|path| HealthKind::Https { path }),
-        (Some(kind @ (HealthKind::Icmp | HealthKind::Tcp | HealthKind::Udp | HealthKind::WireGuard)), field) => {
-            if let Some(field) = field {
-                field.error(
-                    "only probes of kind \"http\" and \"https\" have a `path`",
-                    "remove the path or change the kind",
-                );
-            }
-            Some(kind)
-        }
-        (None, _) => None,
-    };
-    if let (Some(HealthKind::WireGuard), Some(field), false) = (&kind, &kind_field, gateway_key_is_known) {
-        let hint = "use another kind, or protocol = \"wireguard\" with the gateways' public_key";
-        field.error("a handshake probe needs the gateways' `public_key`", hint);
-    }
-    let interval = section
-        .field("interval")
-        .map_or(Some(Health::DEFAULT_INTERVAL), |field| value::duration(&field, Duration::from_millis(100), LONGEST));
-    let timeout_field = section.field("timeout");
-    let timeout =
-        timeout_field.as_ref().map_or(Some(Health::DEFAULT_TIMEOUT.min(interval.unwrap_or(LONGEST))), |field| {
-            value::duration(field, Duration::from_millis(10), LONGEST)
-        });
-    if let (Some(interval), Some(timeout), Some(field)) = (interval, timeout, timeout_field)
-        && timeout > interval
-    {
-        field.error(
-            format!("a probe may take {timeout:?}, longer than the {interval:?} to the next"),
-            "make `timeout` at most `interval`",
-        );
-    }
-    let fall = section.field("fall").map_or(Some(Health::DEFAULT_FALL), |field| field.number(1..=100));
-    let rise = section.field("rise").map_or(Some(Health::DEFAULT_RISE), |field| field.number(1..=100));
-    let port = section.field("port").and_then(|field| field.number(1..=u16::MAX));
-    section.finish(&[]);
-    Some(Health { kind: kind?, interval: interval?, timeout: timeout?, fall: fall?, rise: rise?, port })
-}
-
-fn request_path(field: &Field<'_>) -> Option<String> {
-    let text = field.text("\"/health\"")?;
-    if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Some(text.to_owned());
-    }
-    field.error(
-        "`path` is not the path of a URL",
-        "begin it with / and leave out host and spaces, for example \"/health\"",
-    );
-    None
-}
-
-fn backends(sections: Vec<Section<'_>>, service: &Service) -> Option<Vec<VipBackend>> {
-    let mut names = Claims::default();
-    let mut servers = Claims::default();
-    let mut nodes = Claims::default();
+fn backends(sections: Vec<Section<'_>>, service: &Service, ledger: &mut Ledger) -> Option<Vec<VipBackend>> {
+    let mut taken = Taken::default();
     let mut backends = Vec::with_capacity(sections.len());
     let mut complete = true;
     for section in sections {
-        match backend(section, service, &mut names, &mut servers, &mut nodes) {
+        match backend(section, service, &mut taken, ledger) {
             Some(backend) => backends.push(backend),
             None => complete = false,
         }
@@ -214,17 +151,13 @@ fn backends(sections: Vec<Section<'_>>, service: &Service) -> Option<Vec<VipBack
     complete.then_some(backends)
 }
 
-fn backend(
-    mut section: Section<'_>,
-    service: &Service,
-    names: &mut Claims<Name>,
-    servers: &mut Claims<(IpAddr, u16)>,
-    nodes: &mut Claims<u8>,
-) -> Option<VipBackend> {
+fn backend(mut section: Section<'_>, service: &Service, taken: &mut Taken, ledger: &mut Ledger) -> Option<VipBackend> {
     let source = section.source;
     let name = section.required("name", "give the server a name, for example name = \"erp-1\"").and_then(|field| {
         let name = value::name(&field)?;
-        names.claim(source, name.clone(), &field.mark, |_| format!("two servers of this service are named \"{name}\""));
+        taken
+            .names
+            .claim(source, name.clone(), &field.mark, |_| format!("two servers of this service are named \"{name}\""));
         Some(name)
     });
     let address_field = section.required("address", "give the server's address, for example address = \"192.0.2.11\"");
@@ -241,12 +174,13 @@ fn backend(
         );
     }
     if let (Some(address), Some(port), Some(field)) = (address, port, &address_field) {
-        servers.claim(source, (address, port), &field.mark, |_| {
-            format!("the server {address} port {port} is named twice")
-        });
+        let conflict = |_: &Mark| format!("the server {address} port {port} is named twice");
+        if taken.servers.claim(source, (address, port), &field.mark, conflict) && service.forward == Forward::Nat {
+            ledger.add_translated_server(source, address, port, service.protocol, &field.mark);
+        }
     }
     let weight = section.field("weight").map_or(Some(1), |field| field.number(1..=1000));
-    let node = backend_node(&mut section, service.protocol, nodes);
+    let node = backend_node(&mut section, service.protocol, &mut taken.nodes);
     section.finish(&[("health", "the health check belongs to the service: health = { ... } under [[vip]]")]);
     Some(VipBackend { name: name?, address: address?, port: port?, weight: weight?, node: node? })
 }

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod health;
 pub mod intent;
 pub mod kernel;
 pub mod local_socket;

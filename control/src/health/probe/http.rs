@@ -1,0 +1,52 @@
+//! Asks for a page by HTTP/1.1 (RFC 9112) and looks at the status of the answer.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::ProbeError;
+
+/// Bytes of an answer's head at most.
+const HEAD: usize = 16 << 10;
+/// Header fields of an answer at most.
+const FIELDS: usize = 128;
+
+/// Sends the request and waits for the head of its answer, which lives with a status of the 200s and 300s.
+pub async fn get(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    host: SocketAddr,
+    path: &str,
+) -> Result<(), ProbeError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: jetway-health/{version}\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        if head.len() >= HEAD || (&mut stream).take((HEAD - head.len()) as u64).read_buf(&mut head).await? == 0 {
+            return Err(ProbeError::NotHttp);
+        }
+        // Interim answers (RFC 9110 section 15.2) come before the one that counts.
+        while let Some((status, length)) = status(&head)? {
+            match status {
+                200..=399 => return Ok(()),
+                100..=199 => head.drain(..length),
+                _ => return Err(ProbeError::Status(status)),
+            };
+        }
+    }
+}
+
+/// The status of a complete head and how long it is; `None` if there is more to come.
+fn status(head: &[u8]) -> Result<Option<(u16, usize)>, ProbeError> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(head) {
+        Ok(httparse::Status::Complete(length)) => Ok(response.code.map(|code| (code, length))),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(_) => Err(ProbeError::NotHttp),
+    }
+}

@@ -133,7 +133,7 @@ fn one_answer_makes_up_for_two_failures() {
 fn with_a_signal_a_killed_server_is_down_within_a_second_whenever_it_came() {
     let mut longest = Duration::ZERO;
     // The server dies at every moment of its interval, also just after a false alarm and while a probe is under way.
-    for (server, bound) in [(Server::Silent, 1_000), (Server::Refuses, 310)] {
+    for (server, bound) in [(Server::Silent, 905), (Server::Refuses, 305)] {
         for moment in (0..5_700).step_by(7) {
             for false_alarm in [0, 1, 3, 100, 249, 251] {
                 let mut watched = Watched::new(DEFAULT, QUICK);

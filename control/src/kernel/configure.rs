@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -21,6 +22,8 @@ pub struct TwinSettings {
     pub name: String,
     /// Its addresses with the length of their networks' prefixes. Others that somebody else gave it stay.
     pub addresses: Vec<IpNet>,
+    /// Addresses that it answers for, but that the kernel does not choose to speak from.
+    pub services: Vec<IpAddr>,
     /// Its MTU, in bytes.
     pub mtu: u32,
     /// Its Ethernet address; `None` leaves it as it is (a TUN has none).
@@ -62,14 +65,16 @@ impl Configurator {
         let name = settings.name.as_str();
         let (index, link) = self.link(name).await?;
         self.set_link(index, &link, settings).await?;
-        let wanted: BTreeSet<IpNet> = settings.addresses.iter().copied().collect();
+        let services = settings.services.iter().copied().map(IpNet::from);
+        let wanted: BTreeSet<IpNet> = settings.addresses.iter().copied().chain(services).collect();
         // Taken away first: with an address of IPv4 the kernel also takes its secondary ones, of the same network.
         for address in self.assigned.get(name).cloned().unwrap_or_default().difference(&wanted) {
             self.remove_address(index, name, *address).await?;
         }
         let present = self.addresses(index, name).await?;
         for address in wanted.difference(&present) {
-            self.add_address(index, name, *address).await?;
+            let role = if settings.addresses.contains(address) { Role::Own } else { Role::Service };
+            self.add_address(index, name, *address, role).await?;
         }
         self.assigned.insert(name.to_owned(), wanted);
         Ok(index)
@@ -145,8 +150,12 @@ impl Configurator {
         Ok(answers.into_iter().filter_map(on_it).collect())
     }
 
-    async fn add_address(&mut self, index: u32, name: &str, address: IpNet) -> Result<(), ConfigureError> {
-        let request = RouteNetlinkMessage::NewAddress(address_message(index, address));
+    async fn add_address(&mut self, index: u32, name: &str, address: IpNet, role: Role) -> Result<(), ConfigureError> {
+        let mut message = address_message(index, address);
+        if role == Role::Service {
+            speak_from_others(&mut message);
+        }
+        let request = RouteNetlinkMessage::NewAddress(message);
         match self.socket.execute(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).await {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -160,6 +169,28 @@ impl Configurator {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
             Err(error) => Err(failure(&format!("remove the address {address}"), name, error)),
+        }
+    }
+}
+
+/// What an address is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The node speaks from it.
+    Own,
+    /// The node answers for it.
+    Service,
+}
+
+/// Has the kernel choose other addresses for what it sends of itself: one of IPv4 is not offered beyond the link, one
+/// of IPv6 is deprecated (RFC 6724 section 5, rule 3).
+fn speak_from_others(message: &mut AddressMessage) {
+    match message.header.family {
+        AddressFamily::Inet => message.header.scope = AddressScope::Link,
+        _ => {
+            let mut lifetime = CacheInfo::default();
+            (lifetime.ifa_preferred, lifetime.ifa_valid) = (0, u32::MAX);
+            message.attributes.push(AddressAttribute::CacheInfo(lifetime));
         }
     }
 }
@@ -208,6 +239,7 @@ mod tests {
         TwinSettings {
             name: "jw-test".to_owned(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            services: Vec::new(),
             mtu: 1420,
             mac: Some([2, 0, 0, 0, 0, 7]),
             transmit_queue_length: 8_000,
@@ -259,6 +291,27 @@ mod tests {
             configurator.apply(&settings(&["192.0.2.2/24", "2001:db8::1/64"])).await.unwrap();
             let now = addresses(&mut configurator, index).await;
             assert_eq!(now, ["192.0.2.2/24", "198.51.100.9/32", "2001:db8::1/64"]);
+        });
+    }
+
+    #[test]
+    fn a_services_address_is_answered_for_but_not_spoken_from_and_goes_with_the_service() {
+        in_namespace(|| async {
+            ip("tuntap add dev jw-test mode tap");
+            let mut configurator = Configurator::open().unwrap();
+            let services = ["10.100.0.10", "2001:db8::10"].map(|address| address.parse().unwrap()).to_vec();
+            let wanted = TwinSettings { services, ..settings(&["192.0.2.1/24", "2001:db8::1/64"]) };
+            for _ in 0..2 {
+                let index = configurator.apply(&wanted).await.unwrap();
+                let now = addresses(&mut configurator, index).await;
+                assert_eq!(now, ["10.100.0.10/32", "192.0.2.1/24", "2001:db8::1/64", "2001:db8::10/128"]);
+            }
+            let shown = std::process::Command::new("ip").args(["addr", "show", "dev", "jw-test"]).output().unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            assert!(shown.contains("inet 10.100.0.10/32 scope link jw-test"), "{shown}");
+            assert!(shown.contains("inet6 2001:db8::10/128 scope global nodad deprecated"), "{shown}");
+            let index = configurator.apply(&settings(&["192.0.2.1/24", "2001:db8::1/64"])).await.unwrap();
+            assert_eq!(addresses(&mut configurator, index).await, ["192.0.2.1/24", "2001:db8::1/64"]);
         });
     }
 

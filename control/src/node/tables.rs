@@ -1,5 +1,6 @@
 //! The tables that workers see, kept up to date from configuration, peers and the kernel.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,12 +23,14 @@ use crate::kernel::{Changes, KernelRoute, KernelView, RouteKind};
 pub struct TablesBuilder {
     next: Tables,
     changed: bool,
+    /// Addresses of services: answered for, but not spoken from.
+    services: HashSet<IpAddr>,
 }
 
 impl TablesBuilder {
     /// Tables with these ports, and nothing learned yet.
     pub fn new(ports: Vec<PortEntry>) -> Self {
-        Self { next: Tables { ports: ports.into(), ..Tables::default() }, changed: true }
+        Self { next: Tables { ports: ports.into(), ..Tables::default() }, changed: true, services: HashSet::new() }
     }
 
     /// Adds a tunnel, in the place of one that was removed if it has its number.
@@ -106,6 +109,9 @@ impl TablesBuilder {
     fn set_source(&mut self, twin: Twin, view: &KernelView) {
         let mut source = Source::default();
         for (_, net) in view.addresses().filter(|(owner, _)| *owner == twin) {
+            if net.prefix_len() == net.max_prefix_len() && self.services.contains(&net.addr()) {
+                continue;
+            }
             match net.addr() {
                 IpAddr::V4(address) => source.v4 = source.v4.or(Some(address)),
                 IpAddr::V6(address) if address.is_unicast_link_local() => {}
@@ -166,6 +172,11 @@ impl TablesBuilder {
     /// Sets what becomes of the DSCP of a tunnel's packets.
     pub fn set_dscp(&mut self, tunnel: TunnelId, dscp: Dscp) {
         self.change_tunnel(tunnel, |entry| entry.dscp = dscp);
+    }
+
+    /// Sets which addresses belong to services: workers do not speak from them by themselves.
+    pub fn set_service_addresses(&mut self, addresses: HashSet<IpAddr>) {
+        self.services = addresses;
     }
 
     /// Sets how much each worker gives to the kernel.

@@ -113,7 +113,7 @@ fn a_clients_configuration_is_one_that_wg_quick_reads() {
 #[test]
 fn without_a_running_node_the_commands_say_so() {
     let folder = site();
-    for command in ["stats", "peers", "reload", "drain", "ready"] {
+    for command in ["stats", "peers", "vips", "backend drain erp/erp-1", "reload", "drain", "ready"] {
         let error = refused(folder.path(), &format!("{command} -c node.toml"));
         assert!(error.contains("is it running?") && error.contains("api.sock"), "{command}: {error}");
     }
@@ -130,6 +130,8 @@ fn a_running_node_is_asked_at_the_socket_of_its_configuration() {
         r#"{"response":"reloaded","peers_added":1,"peers_removed":2,"peers_changed":0,"other":[],"needs_restart":["engine.cores"],"warnings":[]}"#,
         r#"{"response":"failed","message":"the configuration has errors","hint":"correct them","details":"error: line 7"}"#,
         r#"{"response":"peers","peers":[]}"#,
+        r#"{"response":"vips","vips":[]}"#,
+        r#"{"response":"ordered"}"#,
     ];
     let server = std::thread::spawn(move || {
         answers.map(|answer| {
@@ -146,7 +148,16 @@ fn a_running_node_is_asked_at_the_socket_of_its_configuration() {
     let error = refused(folder.path(), "reload -c node.toml");
     assert!(error.contains("error: line 7") && error.contains("hint: correct them"), "{error}");
     assert_eq!(ok(folder.path(), "peers alice --socket api.sock --json", "").trim(), "[]");
+    assert_eq!(ok(folder.path(), "vips erp -c node.toml", ""), "no virtual services\n");
+    let drained = ok(folder.path(), "backend drain erp/erp-1 --deadline 5m -c node.toml", "");
+    assert!(drained.starts_with("erp/erp-1 draining"), "{drained}");
+    let error = refused(folder.path(), "backend disable erp/erp-1 --deadline 5m -c node.toml");
+    assert!(error.contains("only a drain"), "{error}");
     let requests = server.join().unwrap();
+    assert_eq!(
+        requests[5],
+        "{\"request\":\"backend\",\"service\":\"erp\",\"backend\":\"erp-1\",\"action\":\"drain\",\"deadline_seconds\":300}\n"
+    );
     assert_eq!(requests[3], "{\"request\":\"peers\",\"name\":\"alice\"}\n");
 }
 
@@ -155,7 +166,20 @@ fn help_teaches_with_examples() {
     let folder = tempfile::tempdir().unwrap();
     let help = ok(folder.path(), "--help", "");
     assert!(help.contains("Examples:") && help.contains("JETWAY_CONFIG"), "{help}");
-    for command in ["run", "check", "stats", "peers", "keygen", "pubkey", "client-config", "reload", "drain", "ready"] {
+    for command in [
+        "run",
+        "check",
+        "stats",
+        "peers",
+        "vips",
+        "backend",
+        "keygen",
+        "pubkey",
+        "client-config",
+        "reload",
+        "drain",
+        "ready",
+    ] {
         assert!(help.contains(command), "{command} in {help}");
         let own = ok(folder.path(), &format!("{command} --help"), "");
         assert!(own.contains("Usage: jetway"), "{own}");

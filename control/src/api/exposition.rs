@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::report::{Count, CountKind, StatsReport};
+use super::vip_report::BackendReport;
 
 /// The whole exposition. Peers are summed by tunnel: a hundred thousand of them are no labels.
 pub fn exposition(stats: &StatsReport) -> String {
@@ -15,6 +16,8 @@ pub fn exposition(stats: &StatsReport) -> String {
     workers(&mut text, stats);
     ports(&mut text, stats);
     tunnels(&mut text, stats);
+    backends(&mut text, stats);
+    load(&mut text, stats);
     for count in &stats.counters {
         let name = full_name("jetway_", count);
         text.family(&name, &count.meaning, count.kind);
@@ -74,6 +77,78 @@ fn tunnels(text: &mut Exposition, stats: &StatsReport) {
     }
 }
 
+fn backends(text: &mut Exposition, stats: &StatsReport) {
+    type Value = fn(&BackendReport) -> f64;
+    let families: [(&str, &str, CountKind, Value); 11] = [
+        ("up", "1 when the server gets new flows", CountKind::Gauge, |backend| {
+            f64::from(u8::from(matches!(backend.state.as_str(), "up" | "suspect")))
+        }),
+        ("weight", "The server's weight", CountKind::Gauge, |backend| f64::from(backend.weight)),
+        ("flows_total", "Flows that were given to the server", CountKind::Counter, |backend| backend.flows as f64),
+        ("moved_total", "Flows that were taken from the server", CountKind::Counter, |backend| backend.moved as f64),
+        ("packets_total", "Packets sent on to the server", CountKind::Counter, |backend| backend.packets as f64),
+        ("bytes_total", "Bytes sent on to the server", CountKind::Counter, |backend| backend.bytes as f64),
+        ("returned_packets_total", "Packets back from the server", CountKind::Counter, |backend| {
+            backend.returned_packets as f64
+        }),
+        ("returned_bytes_total", "Bytes back from the server", CountKind::Counter, |backend| {
+            backend.returned_bytes as f64
+        }),
+        ("probes_total", "Probes of the server", CountKind::Counter, |backend| {
+            backend.probes.as_ref().map_or(0.0, |probes| probes.count as f64)
+        }),
+        ("probe_failures_total", "Probes of the server that failed", CountKind::Counter, |backend| {
+            backend.probes.as_ref().map_or(0.0, |probes| probes.failures as f64)
+        }),
+        ("probe_latency_seconds", "Time of the last answered probe; 0 before it", CountKind::Gauge, |backend| {
+            backend.probes.as_ref().and_then(|probes| probes.latency).unwrap_or(0.0)
+        }),
+    ];
+    for (name, help, kind, value) in families {
+        let name = format!("jetway_backend_{name}");
+        text.family(&name, help, kind);
+        for vip in &stats.vips {
+            for backend in &vip.backends {
+                text.sample(&name, &[("vip", &vip.name), ("backend", &backend.name)], value(backend));
+            }
+        }
+    }
+    let name = "jetway_backend_state";
+    text.family(name, "1 at the state that the server is in", CountKind::Gauge);
+    for vip in &stats.vips {
+        for backend in &vip.backends {
+            let labels = [("vip", vip.name.as_str()), ("backend", &backend.name), ("state", &backend.state)];
+            text.sample(name, &labels, 1);
+        }
+    }
+    let name = "jetway_vip_probe_latency_seconds";
+    text.family(name, "Time of answered probes", CountKind::Gauge);
+    for (vip, latency) in stats.vips.iter().filter_map(|vip| Some((vip, vip.probe_latency?))) {
+        for (quantile, value) in [("0.5", latency.median), ("0.99", latency.p99), ("1", latency.max)] {
+            text.sample(name, &[("vip", &vip.name), ("quantile", quantile)], value);
+        }
+    }
+}
+
+fn load(text: &mut Exposition, stats: &StatsReport) {
+    let Some(load) = &stats.load else { return };
+    let name = "jetway_worker_busy_ratio";
+    text.family(name, "Share of the worker's turns with something to do, lately", CountKind::Gauge);
+    for (worker, busy) in stats.workers.iter().zip(&load.workers_busy) {
+        text.sample(name, &[("worker", &worker.worker.to_string())], busy);
+    }
+    let families = [
+        ("jetway_system_busy_ratio", "Share of the machine's processor time that is used, lately", load.system_busy),
+        ("jetway_memory_total_bytes", "The machine's memory", load.memory_total as f64),
+        ("jetway_memory_available_bytes", "Memory that programs could still get", load.memory_available as f64),
+        ("jetway_process_memory_bytes", "Ordinary memory that the node has", load.process_memory as f64),
+    ];
+    for (name, help, value) in families {
+        text.family(name, help, CountKind::Gauge);
+        text.sample(name, &[], value);
+    }
+}
+
 /// As Prometheus names things: what only grows ends in `_total`.
 fn full_name(prefix: &str, count: &Count) -> String {
     match count.kind {
@@ -109,60 +184,4 @@ impl Exposition {
 }
 
 #[cfg(test)]
-mod tests {
-    use jetway_pipelines::counters::WorkerCounters;
-    use jetway_pipelines::drop_reason::DropReason;
-
-    use super::super::report::{TunnelReport, WorkerReport};
-    use super::*;
-
-    #[test]
-    fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
-        let counters = WorkerCounters::default();
-        counters.received.add(7);
-        counters.drop_packets(DropReason::NoRoute, 3);
-        let stats = StatsReport {
-            node: "a\"b\\c\nd".to_owned(),
-            workers: vec![WorkerReport::read(0, 1, &counters), WorkerReport::read(1, 2, &counters)],
-            tunnels: vec![TunnelReport {
-                name: "jw0".to_owned(),
-                listen_port: 51820,
-                public_key: String::new(),
-                peers: 5,
-                peers_connected: 2,
-                received_bytes: 1,
-                sent_bytes: 9,
-            }],
-            counters: vec![
-                Count::new("handshakes_completed", "Handshakes completed", 4),
-                Count::gauge("routes", "Routes", 5),
-            ],
-            ..StatsReport::default()
-        };
-        let text = exposition(&stats);
-        let mut seen = std::collections::HashSet::new();
-        let mut family = "";
-        for line in text.lines() {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                family = help.split(' ').next().unwrap();
-                assert!(seen.insert(family), "{family} twice");
-            } else if !line.starts_with('#') {
-                assert_eq!(line.split(['{', ' ']).next().unwrap(), family, "{line}");
-                assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
-            }
-        }
-        for line in [
-            "jetway_info{node=\"a\\\"b\\\\c\\nd\",version=\"\",aead=\"\"} 1",
-            "jetway_worker_received_total{worker=\"1\"} 7",
-            "jetway_worker_dropped_total{worker=\"0\",reason=\"no_route\"} 3",
-            "# TYPE jetway_worker_held gauge",
-            "jetway_tunnel_peers{tunnel=\"jw0\"} 5",
-            "jetway_tunnel_sent_bytes_total{tunnel=\"jw0\"} 9",
-            "jetway_handshakes_completed_total 4",
-            "# TYPE jetway_routes gauge",
-            "jetway_routes 5",
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} in:\n{text}");
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::report::{PeerReport, StatsReport};
+use super::vip_report::{BackendOrder, VipReport, VipsQuery};
 
 /// A question or an order to a running node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -12,6 +13,10 @@ pub enum Request {
     Stats,
     /// Peers.
     Peers(PeersQuery),
+    /// Virtual services.
+    Vips(VipsQuery),
+    /// Drain, disable or enable a server.
+    Backend(BackendOrder),
     /// Read the configuration again.
     Reload,
     /// Take no new sessions.
@@ -42,6 +47,13 @@ pub enum Response {
         /// The peers.
         peers: Vec<PeerReport>,
     },
+    /// To [`Request::Vips`].
+    Vips {
+        /// The services.
+        vips: Vec<VipReport>,
+    },
+    /// To [`Request::Backend`].
+    Ordered,
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
     /// To [`Request::Drain`].
@@ -120,6 +132,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vip_report::BackendAction;
     use super::*;
 
     #[test]
@@ -131,7 +144,25 @@ mod tests {
             serde_json::from_str::<Request>(r#"{"request":"peers"}"#).unwrap(),
             Request::Peers(PeersQuery::default())
         );
-        for request in [Request::Stats, peers, Request::Reload, Request::Drain, Request::Ready] {
+        let drain = Request::Backend(BackendOrder {
+            service: "erp".to_owned(),
+            backend: "erp-1".to_owned(),
+            action: BackendAction::Drain,
+            deadline_seconds: Some(300),
+        });
+        assert_eq!(
+            serde_json::to_string(&drain).unwrap(),
+            r#"{"request":"backend","service":"erp","backend":"erp-1","action":"drain","deadline_seconds":300}"#
+        );
+        for request in [
+            drain,
+            Request::Vips(VipsQuery::default()),
+            Request::Stats,
+            peers,
+            Request::Reload,
+            Request::Drain,
+            Request::Ready,
+        ] {
             let text = serde_json::to_string(&request).unwrap();
             assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
         }
@@ -145,6 +176,8 @@ mod tests {
             Response::Readiness(Readiness::Starting { waits_for: "links".to_owned() }),
             Response::Failed(Failure::new("no", "yes")),
             Response::Peers { peers: vec![] },
+            Response::Vips { vips: vec![] },
+            Response::Ordered,
         ] {
             let text = serde_json::to_string(&response).unwrap();
             assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);

@@ -9,6 +9,7 @@ mod http;
 mod message;
 mod report;
 mod server;
+mod vip_report;
 
 use futures::future::BoxFuture;
 
@@ -16,8 +17,9 @@ pub use client::ApiError;
 pub use exposition::exposition;
 pub use http::MetricsServer;
 pub use message::{Failure, PeersQuery, Readiness, Reloaded, Request, Response};
-pub use report::{Count, CountKind, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
+pub use report::{Count, CountKind, LoadReport, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
 pub use server::ApiServer;
+pub use vip_report::{BackendAction, BackendOrder, BackendReport, LatencyReport, ProbeReport, VipReport, VipsQuery};
 
 /// What the interfaces need of the node.
 pub trait NodeControl: Send + Sync {
@@ -29,6 +31,10 @@ pub trait NodeControl: Send + Sync {
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>>;
     /// Stops taking new sessions, keeps those that are there.
     fn drain(&self) -> BoxFuture<'_, Result<(), Failure>>;
+    /// The virtual services that `query` asks for, by name.
+    fn vips(&self, query: VipsQuery) -> BoxFuture<'_, Result<Vec<VipReport>, Failure>>;
+    /// Does with a server what its operator wants.
+    fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>>;
     /// Whether the node carries traffic.
     fn readiness(&self) -> BoxFuture<'_, Readiness>;
 }

@@ -8,6 +8,8 @@ use jetway_pipelines::counters::WorkerCounters;
 use jetway_pipelines::drop_reason::DropReason;
 use serde::{Deserialize, Serialize};
 
+use super::vip_report::VipReport;
+
 /// Everything that a node counts.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct StatsReport {
@@ -25,6 +27,12 @@ pub struct StatsReport {
     pub ports: Vec<PortReport>,
     /// What is known of each tunnel.
     pub tunnels: Vec<TunnelReport>,
+    /// What is known of each virtual service.
+    #[serde(default)]
+    pub vips: Vec<VipReport>,
+    /// How busy the node is; `None` in its first seconds.
+    #[serde(default)]
+    pub load: Option<LoadReport>,
     /// What belongs to no worker: handshakes, the host path, netlink, table swaps.
     pub counters: Vec<Count>,
 }
@@ -54,6 +62,21 @@ impl StatsReport {
     pub fn unaccounted(&self) -> i64 {
         self.workers.iter().map(|worker| worker.unaccounted).sum()
     }
+}
+
+/// How busy a node was in the last seconds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// The share of each worker's turns in which there was something to do, from 0 to 1.
+    pub workers_busy: Vec<f64>,
+    /// The share of the machine's processor time that was used, from 0 to 1.
+    pub system_busy: f64,
+    /// The machine's memory, in bytes.
+    pub memory_total: u64,
+    /// What programs could still get of it, in bytes.
+    pub memory_available: u64,
+    /// What the node has of it in ordinary pages, in bytes.
+    pub process_memory: u64,
 }
 
 /// A counter.

@@ -74,6 +74,8 @@ async fn answer(request: Request, node: &dyn NodeControl) -> Response {
     let result = match request {
         Request::Stats => Ok(Response::Stats(Box::new(node.stats().await))),
         Request::Peers(query) => node.peers(query).await.map(|peers| Response::Peers { peers }),
+        Request::Vips(query) => node.vips(query).await.map(|vips| Response::Vips { vips }),
+        Request::Backend(order) => node.order_backend(order).await.map(|()| Response::Ordered),
         Request::Reload => node.reload().await.map(Response::Reloaded),
         Request::Drain => node.drain().await.map(|()| Response::Draining),
         Request::Ready => Ok(Response::Readiness(node.readiness().await)),

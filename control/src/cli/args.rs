@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::logging::LogFormat;
 
@@ -23,6 +23,7 @@ Examples:
   jetway run --config node.toml             run the node
   jetway client-config alice --qr ...       give a client its configuration
   jetway stats                              see where every packet went
+  jetway vips                               see virtual services and their servers
   wg show jw0                               the usual tool works, too
 
 The configuration is, in this order: --config, the environment's JETWAY_CONFIG, /etc/jetway/node.toml.
@@ -95,6 +96,29 @@ Examples:
   jetway peers alice-laptop
   jetway peers --tunnel jw0 --json")]
     Peers(PeersArguments),
+    /// Show virtual services: their servers, who is up, and what each of them got
+    #[command(after_help = "\
+Examples:
+  jetway vips
+  jetway vips erp --json | jq '.[].backends[] | {name, state, flows}'
+
+The states of a server:
+  up         it gets new flows
+  suspect    it gives signs of trouble and is being asked; it gets new flows
+  down       it does not answer: its flows go elsewhere at once
+  draining   it keeps its flows and gets no new ones (`jetway backend drain`)
+  disabled   it gets nothing (`jetway backend disable`)")]
+    Vips(VipsArguments),
+    /// Drain, disable or enable a server of a virtual service
+    #[command(after_help = "\
+Examples:
+  jetway backend drain erp/erp-1                   before maintenance: it keeps its flows and gets no new ones
+  jetway backend drain erp/erp-1 --deadline 5m     and is disabled after five minutes
+  jetway backend disable erp/erp-1                 at once: its flows go to others
+  jetway backend enable erp/erp-1                  it serves again
+
+This outlives a reload and ends with the process; `jetway vips erp` shows how many flows are left.")]
+    Backend(BackendArguments),
     /// Make a private key
     #[command(after_help = "\
 Examples:
@@ -155,6 +179,70 @@ pub struct PeersArguments {
     pub tunnel: Option<String>,
 }
 
+/// Arguments of `vips`.
+#[derive(Debug, Args)]
+pub struct VipsArguments {
+    /// Only the service of this name
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Arguments of `backend`.
+#[derive(Debug, Args)]
+pub struct BackendArguments {
+    /// What to do with the server
+    #[arg(value_enum, value_name = "ACTION")]
+    pub action: Action,
+    /// The server: SERVICE/BACKEND, as in the configuration
+    #[arg(value_name = "SERVICE/BACKEND", value_parser = server_name)]
+    pub server: ServerName,
+    /// With drain: disable the server after this time, such as 30s, 5m or 2h
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub deadline: Option<u64>,
+}
+
+/// What to do with a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Action {
+    /// It keeps its flows and gets no new ones
+    Drain,
+    /// It gets nothing, at once
+    Disable,
+    /// It serves
+    Enable,
+}
+
+/// A server and its service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerName {
+    /// The service's name.
+    pub service: String,
+    /// The server's name.
+    pub backend: String,
+}
+
+fn server_name(text: &str) -> Result<ServerName, String> {
+    match text.split_once('/') {
+        Some((service, backend)) if !service.is_empty() && !backend.is_empty() => {
+            Ok(ServerName { service: service.to_owned(), backend: backend.to_owned() })
+        }
+        Some(_) | None => Err("write SERVICE/BACKEND, for example erp/erp-1; `jetway vips` shows both".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3_600,
+        Some(_) | None => return Err("write a number and a unit: 30s, 5m or 2h".to_owned()),
+    };
+    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
+    let seconds = number.and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= 7 * 86_400);
+    seconds.ok_or_else(|| "write a whole number of seconds, minutes or hours, a week at most".to_owned())
+}
+
 /// Arguments of `keygen`.
 #[derive(Debug, Args)]
 pub struct KeygenArguments {
@@ -206,4 +294,22 @@ pub struct ReadyArguments {
     /// Wait until the node is ready, at most this long
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub wait: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_have_a_unit_and_servers_have_a_service() {
+        assert_eq!(["30s", "5m", "2h"].map(seconds), [Ok(30), Ok(300), Ok(7_200)]);
+        for wrong in ["", "5", "m", "0s", "-1s", "5 m", "1d", "99999999999999999999s", "200h", "5µ"] {
+            assert!(seconds(wrong).is_err(), "{wrong:?}");
+        }
+        let expected = ServerName { service: "erp".to_owned(), backend: "erp-1".to_owned() };
+        assert_eq!(server_name("erp/erp-1"), Ok(expected));
+        for wrong in ["", "erp", "erp/", "/erp-1"] {
+            assert!(server_name(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

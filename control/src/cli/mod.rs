@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod backend;
 mod check;
 mod client_config;
 mod connect;
@@ -8,6 +9,7 @@ mod keys;
 mod output;
 mod show_peers;
 mod show_stats;
+mod show_vips;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -93,6 +95,8 @@ fn dispatch<E: Error>(
         Command::Check => Ok(check::check(&global)),
         Command::Stats => show_stats::stats(&global),
         Command::Peers(arguments) => show_peers::peers(&global, arguments),
+        Command::Vips(arguments) => show_vips::vips(&global, arguments),
+        Command::Backend(arguments) => backend::order(&global, arguments),
         Command::Keygen(arguments) => keys::keygen(&global, &arguments),
         Command::Pubkey(arguments) => keys::pubkey(&global, &arguments),
         Command::ClientConfig(arguments) => client_config::client_config(&global, &arguments),

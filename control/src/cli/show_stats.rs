@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::Global;
 use super::output::{self, Align, grouped};
 use super::{CliError, connect};
-use crate::api::{Count, CountKind, Request, Response, StatsReport};
+use crate::api::{Count, CountKind, LoadReport, Request, Response, StatsReport};
 
 /// Prints what the node counts.
 pub fn stats(global: &Global) -> Result<ExitCode, CliError> {
@@ -27,6 +27,7 @@ pub fn text(stats: &StatsReport) -> String {
         output::span(stats.uptime_seconds),
         stats.aead_backend
     )];
+    sections.extend(stats.load.as_ref().map(load));
     sections.push(workers(stats));
     sections.push(ports(stats));
     sections.push(tunnels(stats));
@@ -37,6 +38,19 @@ pub fn text(stats: &StatsReport) -> String {
     sections.push(conservation(stats));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")
+}
+
+fn load(load: &LoadReport) -> String {
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let workers: Vec<String> = load.workers_busy.iter().map(|share| percent(*share)).collect();
+    format!(
+        "busy: workers {} of their turns, machine {}; memory: {} in the process, {} of {} available\n",
+        workers.join(", "),
+        percent(load.system_busy),
+        output::bytes(load.process_memory),
+        output::bytes(load.memory_available),
+        output::bytes(load.memory_total),
+    )
 }
 
 fn workers(stats: &StatsReport) -> String {

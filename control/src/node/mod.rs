@@ -4,11 +4,15 @@
 //! [`NodeHandle`].
 
 mod engine;
+mod load;
 pub mod peers;
 mod report;
 mod service;
+pub mod services;
 pub mod tables;
+mod vip_report;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,13 +34,16 @@ use jetway_pipelines::wireguard::cookie::CookieChecker;
 use jetway_pipelines::wireguard::x25519::KeyPair;
 
 use crate::api::{Failure, Reloaded};
+use crate::health::HealthThread;
 use crate::intent::{Intent, TunnelChange};
 use crate::kernel::{KernelView, TwinSettings};
 use crate::uapi::{SetRequest, UapiError};
 
 use engine::Engine;
+use load::Load;
 use peers::Peers;
 pub use service::{NodeHandle, run};
+use services::{HealthChanges, Services};
 use tables::TablesBuilder;
 
 /// Why a node could not start or go on.
@@ -89,6 +96,9 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// A service's health check.
+    #[error("{0}; {hint}", hint = .0.hint)]
+    Services(Failure),
     /// A tunnel's private key.
     #[error("the private key of tunnel {0} is none that Curve25519 can use")]
     PrivateKey(String),
@@ -104,6 +114,11 @@ pub struct Node {
     kernel: KernelView,
     intent: Intent,
     peers: Peers,
+    services: Services,
+    health: HealthThread,
+    /// Checks that begin once the node carries traffic: before, every server would seem dead.
+    waiting_checks: HealthChanges,
+    load: Load,
     state: State,
     /// Twins whose settings are to be brought to the kernel.
     twin_work: Vec<TwinSettings>,
@@ -130,7 +145,13 @@ impl Node {
             source: Source::default(),
         });
         let tables = TablesBuilder::new(ports.collect());
+        let mut services = Services::new(engine.counters.len());
+        let waiting_checks = services.reload(&config.vips).map_err(NodeError::Services)?;
         let mut node = Self {
+            services,
+            health: HealthThread::start(engine.clock)?,
+            waiting_checks,
+            load: Load::default(),
             engine,
             tables,
             config_path,
@@ -226,9 +247,29 @@ impl Node {
         let ports = self.config.ports.iter().zip(&self.engine.ports);
         ports
             .map(|(port, open)| {
-                twin_settings(port.host_interface.as_str(), &port.addresses, port.mtu, Some(open.info().mac))
+                let settings =
+                    twin_settings(port.host_interface.as_str(), &port.addresses, port.mtu, Some(open.info().mac));
+                TwinSettings { services: self.service_addresses_of(port), ..settings }
             })
             .collect()
+    }
+
+    /// The addresses of services that the twin of a port has: those of its networks, and on the first port all others
+    /// that the node has nowhere else. So the kernel answers ARP, neighbour solicitations and pings for them.
+    fn service_addresses_of(&self, port: &jetway_config::Port) -> Vec<IpAddr> {
+        let has_network = |port: &jetway_config::Port, address: IpAddr| {
+            port.addresses.iter().any(|net| net.contains(&address) && net.prefix_len() < net.max_prefix_len())
+        };
+        let is_own = |address: IpAddr| {
+            let nets = self.config.ports.iter().flat_map(|port| &port.addresses);
+            nets.chain(self.config.tunnels.iter().flat_map(|tunnel| &tunnel.addresses)).any(|net| net.addr() == address)
+        };
+        let place = |address: IpAddr| self.config.ports.iter().find(|port| has_network(port, address));
+        let is_here = |address: &IpAddr| {
+            let place = place(*address).or(self.config.ports.first());
+            place.is_some_and(|place| place.name == port.name) && !is_own(*address)
+        };
+        self.services.addresses().filter(is_here).collect()
     }
 
     /// Reads the configuration anew and carries out what is different.
@@ -248,6 +289,7 @@ impl Node {
         difference.apply(&mut self.config);
         let changes = self.intent.reload(&self.config);
         self.carry_out(changes).map_err(|error| Failure::new(error.to_string(), "correct it and reload again"))?;
+        self.waiting_checks.extend(self.services.reload(&self.config.vips)?);
         self.set_limits();
         self.twin_work = self.port_twins();
         let tunnels: Vec<_> = self.config.tunnels.iter().map(|tunnel| self.tunnel_twin(tunnel)).collect();
@@ -258,6 +300,7 @@ impl Node {
 
     /// Takes what needs no more than a look at the configuration to the tables.
     fn set_limits(&mut self) {
+        self.tables.set_service_addresses(self.services.addresses().collect());
         let (limit, workers) = (self.config.engine.punt, self.engine.counters.len() as u32);
         self.tables.set_punt_limit(PuntLimit { rate: limit.rate / workers, burst: limit.burst / workers });
         for tunnel in &self.config.tunnels {
@@ -265,6 +308,14 @@ impl Node {
                 self.tables.set_dscp(intent.id(), dscp_of(tunnel));
             }
         }
+    }
+
+    /// Begins checks once probes can go out, and ends drains.
+    fn look_after_services(&mut self) {
+        if !self.waiting_checks.is_empty() && self.waits_for().is_none() {
+            std::mem::take(&mut self.waiting_checks).carry_out(&self.health);
+        }
+        self.services.end_drains(self.engine.clock.now());
     }
 
     /// Does what `wg` asks.
@@ -286,6 +337,7 @@ fn twin_settings(name: &str, addresses: &[IpNet], mtu: u16, mac: Option<[u8; 6]>
         addresses: addresses.to_vec(),
         mtu: u32::from(mtu),
         mac,
+        services: Vec::new(),
         transmit_queue_length: TWIN_QUEUE_LENGTH,
     }
 }

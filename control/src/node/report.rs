@@ -20,7 +20,7 @@ use jetway_pipelines::ids::PortId;
 use jetway_pipelines::wireguard::constants::REJECT_AFTER_TIME;
 
 impl Node {
-    /// Everything that is counted.
+    /// Everything that is counted, but for the services: see [`Node::vip_reports`].
     pub(super) fn stats(&self) -> StatsReport {
         let cores = &self.config.engine.cores;
         let workers = self.engine.counters.iter().zip(cores).enumerate();
@@ -34,6 +34,8 @@ impl Node {
                 .collect(),
             ports: self.port_reports(),
             tunnels: self.intent.tunnels().map(|(name, tunnel)| self.tunnel_report(name, tunnel)).collect(),
+            vips: Vec::new(),
+            load: self.load.report(),
             counters: self.other_counts(),
         }
     }
@@ -187,6 +189,9 @@ pub(super) fn of_difference(difference: &Diff) -> Reloaded {
         report.other.push(format!("tunnel {} added", tunnel.name));
     }
     report.other.extend(difference.tunnels.removed.iter().map(|name| format!("tunnel {name} removed")));
+    report.other.extend(difference.vips.added.iter().map(|vip| format!("service {} added", vip.name)));
+    report.other.extend(difference.vips.removed.iter().map(|name| format!("service {name} removed")));
+    report.other.extend(difference.vips.changed.iter().map(|vip| format!("service {} changed", vip.name)));
     report.other.extend(difference.ports.iter().map(|port| format!("addresses of port {} changed", port.name)));
     report.needs_restart = difference.restart.iter().map(|needed| format!("{}: {}", needed.path, needed.why)).collect();
     report

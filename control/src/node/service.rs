@@ -15,9 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Node, NodeError, State};
+use super::{Node, NodeError, State, load};
 use crate::api::{
-    ApiServer, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport,
+    ApiServer, BackendOrder, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded,
+    StatsReport, VipReport, VipsQuery,
 };
 use crate::kernel::{Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin};
 use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer};
@@ -61,11 +62,35 @@ fn stopping() -> Failure {
 
 impl NodeControl for NodeHandle {
     fn stats(&self) -> BoxFuture<'_, StatsReport> {
-        async { self.ask(|node| node.stats()).await.unwrap_or_default() }.boxed()
+        async {
+            let asked = self.ask(|node| (node.stats(), node.vip_reports(&VipsQuery::default()))).await;
+            let Some((mut stats, vips)) = asked else { return StatsReport::default() };
+            if let Ok(vips) = vips {
+                stats.vips = vips.complete().await;
+            }
+            stats
+        }
+        .boxed()
     }
 
     fn peers(&self, query: PeersQuery) -> BoxFuture<'_, Result<Vec<PeerReport>, Failure>> {
         async move { self.ask(move |node| node.peer_reports(&query)).await.unwrap_or_else(|| Err(stopping())) }.boxed()
+    }
+
+    fn vips(&self, query: VipsQuery) -> BoxFuture<'_, Result<Vec<VipReport>, Failure>> {
+        async move {
+            let asked = self.ask(move |node| node.vip_reports(&query)).await;
+            Ok(asked.unwrap_or_else(|| Err(stopping()))?.complete().await)
+        }
+        .boxed()
+    }
+
+    fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            let outcome = self.ask(move |node| node.services.order(&order, node.engine.clock.now())).await;
+            outcome.unwrap_or_else(|| Err(stopping()))
+        }
+        .boxed()
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
@@ -200,6 +225,8 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut refresh = tokio::time::interval(NEIGHBOUR_REFRESH);
     refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(load::EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::new();
     let mut started = Some(started);
     let mut hangups = signal(SignalKind::hangup())?;
@@ -221,9 +248,11 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
                     tracing::error!(%error, "not everything is as the configuration says");
                 }
             }
+            _ = look.tick() => node.load.look(node.engine.counters.iter().map(AsRef::as_ref)),
             _ = refresh.tick() => node.refresh_neighbours(&keeper),
             _ = tick.tick() => {
                 node.take_worker_events(&keeper);
+                node.look_after_services();
                 node.publish();
                 if started.is_some() && node.waits_for().is_none() && let Some(started) = started.take() {
                     started();

@@ -4,7 +4,10 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::api::client::{ApiError, ask};
-use crate::api::{MetricsServer, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport};
+use crate::api::{
+    BackendAction, BackendOrder, MetricsServer, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport, VipReport,
+    VipsQuery,
+};
 
 /// A node that only answers.
 struct Answers;
@@ -20,6 +23,19 @@ impl NodeControl for Answers {
             Some(tunnel) => Err(Failure::new(format!("there is no tunnel {tunnel}"), "see jetway stats")),
         };
         std::future::ready(result).boxed()
+    }
+
+    fn vips(&self, query: VipsQuery) -> BoxFuture<'_, Result<Vec<VipReport>, Failure>> {
+        let result = match query.name {
+            None => Ok(vec![]),
+            Some(name) => Err(Failure::new(format!("there is no service {name}"), "see jetway vips")),
+        };
+        std::future::ready(result).boxed()
+    }
+
+    fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>> {
+        assert_eq!(order.action, BackendAction::Drain);
+        std::future::ready(Ok(())).boxed()
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
@@ -47,6 +63,15 @@ async fn every_request_gets_its_answer() {
     let server = tokio::spawn(ApiServer::bind(&path, Arc::new(Answers)).unwrap().run());
     let Response::Stats(stats) = asked(&path, Request::Stats).await.unwrap() else { panic!("stats") };
     assert_eq!(stats.node, "edge-1");
+    let vips = asked(&path, Request::Vips(VipsQuery::default())).await.unwrap();
+    assert_eq!(vips, Response::Vips { vips: vec![] });
+    let order = BackendOrder {
+        service: "erp".to_owned(),
+        backend: "erp-1".to_owned(),
+        action: BackendAction::Drain,
+        deadline_seconds: None,
+    };
+    assert_eq!(asked(&path, Request::Backend(order)).await.unwrap(), Response::Ordered);
     let peers = asked(&path, Request::Peers(PeersQuery::default())).await.unwrap();
     assert_eq!(peers, Response::Peers { peers: vec![] });
     let reloaded = asked(&path, Request::Reload).await.unwrap();

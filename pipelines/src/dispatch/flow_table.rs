@@ -1,0 +1,413 @@
+//! A worker's flow table: what was decided for each flow, in memory that is taken once.
+//!
+//! ```text
+//! key --hash--> two buckets and a tag
+//!
+//! heads  | 8 tags | 8 last-seen ticks | 8 lifetimes |   one cache line a bucket: who may be here, and who expired
+//! flows  | key, decision | ... (8 of them)              one cache line a flow
+//! ```
+//!
+//! A flow lies in either of its two buckets, in the one that was emptier when it came, and never moves. One that has not
+//! been seen for its lifetime counts as gone from then on, though its place is taken back only when an insertion or a
+//! scan comes by. Nothing here evicts a live flow: a flood finds the table full, and established flows stay.
+//!
+//! For a burst: [`FlowTable::hash`] and [`FlowTable::prefetch`] for all packets, then [`FlowTable::prefetch_entry`] for
+//! all, then [`FlowTable::find`] for each, so that the loads of all packets overlap.
+
+mod key;
+mod lifetime;
+
+use jetway_aead::prefetch_read;
+
+pub use key::{Decision, Flow, FlowKey, FlowKind, address_bytes};
+pub use lifetime::{Lifetime, Tick};
+
+/// Flows of a bucket: as many as one cache line can tell apart.
+const WAYS: usize = 8;
+
+/// Places for each flow that the table is made for, times [`WAYS`]. With 5 of 8 places taken, both buckets of a flow are
+/// full about once in 10⁸ insertions.
+const PLACES_FOR_5: usize = 8;
+
+/// Bytes for each flow that a table is made for: a place is an entry and its part of the bucket's head.
+pub const BYTES_PER_FLOW: usize = (size_of::<Flow>() + size_of::<Head>() / WAYS) * PLACES_FOR_5 / 5 + 1;
+const _: () = assert!(BYTES_PER_FLOW <= 128 && size_of::<Flow>() == 64 && size_of::<Head>() == 64);
+
+/// Most flows that a table is made for: buckets have 24 bits of the hash each.
+pub const MAX_FLOWS: usize = (1 << 24) * 5;
+
+/// The place of a flow. Good until the next insertion, removal or scan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FlowId(u32);
+
+/// Where a key may be in one table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowHash {
+    first: u32,
+    second: u32,
+    tag: u16,
+}
+
+/// Both buckets of a flow hold nothing but live flows: it cannot be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the flow table is full")]
+pub struct Full;
+
+/// Where a scan that goes on from turn to turn stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cursor(usize);
+
+/// Whether a scan came to the end of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pass {
+    /// There are buckets left.
+    Unfinished,
+    /// All buckets were visited since the cursor was new; it begins anew.
+    Finished,
+}
+
+/// A flow that a scan came by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visited<'a> {
+    /// The flow.
+    pub flow: &'a Flow,
+    /// Its lifetime class.
+    pub lifetime: Lifetime,
+    /// Ticks since it was last seen.
+    pub idle: u32,
+    /// Whether it is one.
+    pub status: Status,
+}
+
+/// Whether a flow counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// It was seen within its lifetime.
+    Live,
+    /// It was not: its place is taken back.
+    Expired,
+}
+
+/// What a visitor wants of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It stays, if it is live.
+    Keep,
+    /// It is removed.
+    Remove,
+}
+
+/// What one cache line says about a bucket's flows.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Head {
+    tags: [u16; WAYS],
+    seen: [Tick; WAYS],
+    lifetimes: [Option<Lifetime>; WAYS],
+}
+
+impl Head {
+    const VACANT: Self = Self { tags: [0; WAYS], seen: [Tick(0); WAYS], lifetimes: [None; WAYS] };
+
+    /// A bit for each way with this tag, vacant and expired ones among them.
+    #[inline]
+    fn with_tag(&self, tag: u16) -> u32 {
+        let mut ways = 0;
+        for (way, candidate) in self.tags.iter().enumerate() {
+            ways |= u32::from(*candidate == tag) << way;
+        }
+        ways
+    }
+
+    /// Whether there is a flow at `way`, and whether it is live; `None` if the place is vacant.
+    #[inline]
+    fn status(&self, way: usize, now: Tick) -> Option<Status> {
+        let (lifetime, seen) = (self.lifetimes.get(way).copied()??, self.seen.get(way)?);
+        Some(if now.since(*seen) > lifetime.ticks() { Status::Expired } else { Status::Live })
+    }
+}
+
+/// What a bucket offers a flow.
+#[derive(Clone, Copy, Default)]
+struct Offer {
+    live: usize,
+    vacant: Option<usize>,
+}
+
+/// A table of flows. It allocates when it is made, touches all its memory then, and never again.
+#[derive(Debug)]
+pub struct FlowTable {
+    heads: Box<[Head]>,
+    flows: Box<[Flow]>,
+    hasher: ahash::RandomState,
+    occupied: usize,
+}
+
+impl FlowTable {
+    /// A table for `flows` flows (at most [`MAX_FLOWS`]) that hashes under `key`: secret, so that nobody outside can aim
+    /// at a bucket. It takes [`BYTES_PER_FLOW`] for each.
+    pub fn new(flows: usize, key: [u64; 4]) -> Self {
+        let [k0, k1, k2, k3] = key;
+        let buckets = flows.clamp(1, MAX_FLOWS).div_ceil(5);
+        Self {
+            heads: vec![Head::VACANT; buckets].into_boxed_slice(),
+            flows: vec![Flow::VACANT; buckets * WAYS].into_boxed_slice(),
+            hasher: ahash::RandomState::with_seeds(k0, k1, k2, k3),
+            occupied: 0,
+        }
+    }
+
+    /// Where `key` may be.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> FlowHash {
+        let hash = self.hasher.hash_one(key);
+        // Bits 40.. choose one bucket, bits 8..32 the other; the tag is of the bits between.
+        let bucket = |hash: u64| (u128::from(hash) * self.heads.len() as u128 >> 64) as u32;
+        FlowHash {
+            first: bucket(hash),
+            second: bucket(hash.rotate_left(32)),
+            tag: (hash & 0xff | hash >> 24 & 0xff00) as u16,
+        }
+    }
+
+    /// Asks for the heads of both buckets to be brought near.
+    #[inline]
+    pub fn prefetch(&self, hash: FlowHash) {
+        for bucket in [hash.first, hash.second] {
+            if let Some(head) = self.heads.get(bucket as usize) {
+                prefetch_read(head);
+            }
+        }
+    }
+
+    /// Asks for the flow that this hash probably leads to, once the heads are near.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: FlowHash) {
+        for bucket in [hash.first, hash.second] {
+            let Some(head) = self.heads.get(bucket as usize) else { continue };
+            let ways = head.with_tag(hash.tag);
+            if ways != 0
+                && let Some(flow) = self.flows.get(place(bucket, ways.trailing_zeros() as usize))
+            {
+                prefetch_read(flow);
+            }
+        }
+    }
+
+    /// The live flow of this key. `hash` must be this table's hash of it.
+    #[inline]
+    pub fn find(&self, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<FlowId> {
+        self.find_in(hash.first, hash.tag, key, now).or_else(|| self.find_in(hash.second, hash.tag, key, now))
+    }
+
+    #[inline]
+    fn find_in(&self, bucket: u32, tag: u16, key: &FlowKey, now: Tick) -> Option<FlowId> {
+        let head = self.heads.get(bucket as usize)?;
+        let mut ways = head.with_tag(tag);
+        while ways != 0 {
+            let way = ways.trailing_zeros() as usize;
+            ways &= ways - 1;
+            let place = place(bucket, way);
+            if self.flows.get(place)?.key == *key && head.status(way, now) == Some(Status::Live) {
+                return Some(FlowId(place as u32));
+            }
+        }
+        None
+    }
+
+    /// The flow at a place; `None` if there is none.
+    #[inline]
+    pub fn get(&self, id: FlowId) -> Option<&Flow> {
+        self.lifetime(id)?;
+        self.flows.get(id.0 as usize)
+    }
+
+    /// The flow at a place if it is live: the place may have been kept for long.
+    pub fn live(&self, id: FlowId, now: Tick) -> Option<&Flow> {
+        let (bucket, way) = id.split();
+        let status = self.heads.get(bucket)?.status(way, now);
+        self.flows.get(id.0 as usize).filter(|_| status == Some(Status::Live))
+    }
+
+    /// The decision at a place, to be changed; `None` if there is no flow.
+    #[inline]
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Decision> {
+        self.lifetime(id)?;
+        self.flows.get_mut(id.0 as usize).map(|flow| &mut flow.decision)
+    }
+
+    /// The lifetime class of the flow at a place; `None` if there is no flow.
+    #[inline]
+    pub fn lifetime(&self, id: FlowId) -> Option<Lifetime> {
+        let (bucket, way) = id.split();
+        self.heads.get(bucket)?.lifetimes.get(way).copied()?
+    }
+
+    /// Notes that the flow was seen: its lifetime, `lifetime` from now on, begins anew.
+    #[inline]
+    pub fn touch(&mut self, id: FlowId, lifetime: Lifetime, now: Tick) {
+        let (bucket, way) = id.split();
+        let Some(head) = self.heads.get_mut(bucket) else { return };
+        if let (Some(class @ Some(_)), Some(seen)) = (head.lifetimes.get_mut(way), head.seen.get_mut(way))
+            && (*seen != now || *class != Some(lifetime))
+        {
+            *seen = now;
+            *class = Some(lifetime);
+        }
+    }
+
+    /// Keeps a decision for a flow. If the flow is there already, the decision takes the place of its old one.
+    pub fn insert(
+        &mut self,
+        hash: FlowHash,
+        key: FlowKey,
+        decision: Decision,
+        lifetime: Lifetime,
+        now: Tick,
+    ) -> Result<FlowId, Full> {
+        let id = match self.find(hash, &key, now) {
+            Some(id) => id,
+            None => self.take_place(hash, now)?,
+        };
+        let (bucket, way) = id.split();
+        let (head, flow) = (self.heads.get_mut(bucket).ok_or(Full)?, self.flows.get_mut(id.0 as usize).ok_or(Full)?);
+        *flow = Flow { key, decision };
+        *head.tags.get_mut(way).ok_or(Full)? = hash.tag;
+        *head.seen.get_mut(way).ok_or(Full)? = now;
+        *head.lifetimes.get_mut(way).ok_or(Full)? = Some(lifetime);
+        Ok(id)
+    }
+
+    /// A vacant place in the emptier bucket, which counts as occupied from now on.
+    fn take_place(&mut self, hash: FlowHash, now: Tick) -> Result<FlowId, Full> {
+        let first = self.offer(hash.first, now);
+        let second = self.offer(hash.second, now);
+        let (bucket, offer) = if second.live < first.live { (hash.second, second) } else { (hash.first, first) };
+        let way = offer.vacant.ok_or(Full)?;
+        self.occupied += 1;
+        Ok(FlowId(place(bucket, way) as u32))
+    }
+
+    /// Takes back the places of a bucket's expired flows.
+    fn offer(&mut self, bucket: u32, now: Tick) -> Offer {
+        let mut offer = Offer::default();
+        let Some(head) = self.heads.get_mut(bucket as usize) else { return offer };
+        for way in 0..WAYS {
+            match head.status(way, now) {
+                Some(Status::Live) => {
+                    offer.live += 1;
+                    continue;
+                }
+                Some(Status::Expired) => self.occupied -= 1,
+                None => {}
+            }
+            head.lifetimes[way] = None;
+            offer.vacant = offer.vacant.or(Some(way));
+        }
+        offer
+    }
+
+    /// Forgets the flow at a place, and gives what was decided for it.
+    pub fn remove(&mut self, id: FlowId) -> Option<Decision> {
+        let (bucket, way) = id.split();
+        self.heads.get_mut(bucket)?.lifetimes.get_mut(way)?.take()?;
+        self.occupied -= 1;
+        self.flows.get(id.0 as usize).map(|flow| flow.decision)
+    }
+
+    /// Shows the flows of the next `buckets` buckets to `visit`, which says what becomes of them. The places of expired
+    /// ones are taken back whatever it says.
+    pub fn scan(
+        &mut self,
+        cursor: &mut Cursor,
+        buckets: usize,
+        now: Tick,
+        mut visit: impl FnMut(Visited<'_>) -> Verdict,
+    ) -> Pass {
+        let end = cursor.0.saturating_add(buckets).min(self.heads.len());
+        let from = cursor.0.min(end);
+        let flows = self.flows.chunks_exact(WAYS).skip(from);
+        for (head, flows) in self.heads.iter_mut().take(end).skip(from).zip(flows) {
+            for (way, flow) in flows.iter().enumerate() {
+                let (Some(status), Some(lifetime)) = (head.status(way, now), head.lifetimes[way]) else { continue };
+                let visited = Visited { flow, lifetime, idle: now.since(head.seen[way]), status };
+                match (visit(visited), status) {
+                    (Verdict::Keep, Status::Live) => {}
+                    (Verdict::Remove, _) | (_, Status::Expired) => {
+                        head.lifetimes[way] = None;
+                        self.occupied -= 1;
+                    }
+                }
+            }
+        }
+        let pass = if end == self.heads.len() { Pass::Finished } else { Pass::Unfinished };
+        cursor.0 = if pass == Pass::Finished { 0 } else { end };
+        pass
+    }
+
+    /// Removes the live flows of the next `buckets` buckets that `matches` says, and adds how many to `removed`.
+    pub fn clear_matching(
+        &mut self,
+        cursor: &mut Cursor,
+        buckets: usize,
+        now: Tick,
+        removed: &mut u64,
+        mut matches: impl FnMut(&Flow) -> bool,
+    ) -> Pass {
+        self.scan(cursor, buckets, now, |visited| {
+            if visited.status == Status::Expired || !matches(visited.flow) {
+                return Verdict::Keep;
+            }
+            *removed += 1;
+            Verdict::Remove
+        })
+    }
+
+    /// Places that are occupied: by live flows, and by expired ones whose place was not taken back yet. Right after a
+    /// whole scan these are the live ones alone.
+    pub fn len(&self) -> usize {
+        self.occupied
+    }
+
+    /// Whether no place is occupied.
+    pub fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    /// Places of the table: 8 for 5 of the flows that it was made for.
+    pub fn capacity(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Buckets of the table: what a whole scan visits.
+    pub fn buckets(&self) -> usize {
+        self.heads.len()
+    }
+}
+
+impl FlowHash {
+    /// Bits that tell this flow from others.
+    #[inline]
+    pub fn entropy(self) -> u64 {
+        // A multiplication spreads what little both buckets tell in a small table (Knuth, volume 3, section 6.4).
+        (u64::from(self.first) << 32 | u64::from(self.second) ^ u64::from(self.tag)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            >> 16
+    }
+}
+
+impl FlowId {
+    /// The bucket, and the way in it.
+    #[inline]
+    const fn split(self) -> (usize, usize) {
+        (self.0 as usize / WAYS, self.0 as usize % WAYS)
+    }
+}
+
+/// Where the flow at `way` of `bucket` lies.
+#[inline]
+const fn place(bucket: u32, way: usize) -> usize {
+    bucket as usize * WAYS + way
+}
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,13 @@ impl Ipv4 {
     /// The checksum is not looked at: see [`checksum_is_right`].
     #[inline]
     pub fn parse(data: &[u8]) -> Result<Self, IpError> {
+        let header = Self::parse_quote(data)?;
+        if usize::from(header.total_length) > data.len() { Err(IpError::Ipv4Truncated) } else { Ok(header) }
+    }
+
+    /// As [`Ipv4::parse`], for the beginning of a packet that may have been cut anywhere behind the fixed header.
+    #[inline(always)]
+    pub(super) fn parse_quote(data: &[u8]) -> Result<Self, IpError> {
         let [version, class, l0, l1, i0, i1, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
             *bytes_at::<HEADER_LENGTH>(data, 0).ok_or(IpError::Ipv4Truncated)?;
         if version >> 4 != 4 {
@@ -51,9 +58,6 @@ impl Ipv4 {
         let total_length = u16::from_be_bytes([l0, l1]);
         if usize::from(header_length) < HEADER_LENGTH || u16::from(header_length) > total_length {
             return Err(IpError::Ipv4HeaderLength);
-        }
-        if usize::from(total_length) > data.len() {
-            return Err(IpError::Ipv4Truncated);
         }
         let flags = u16::from_be_bytes([f0, f1]);
         Ok(Self {

@@ -41,6 +41,17 @@ impl Ipv6 {
     /// Parses the headers of a packet that may be followed by other bytes (Ethernet pads short frames).
     #[inline]
     pub fn parse(data: &[u8]) -> Result<Self, IpError> {
+        Self::read(data, |length| data.get(..length).ok_or(IpError::Ipv6Truncated))
+    }
+
+    /// As [`Ipv6::parse`], for the beginning of a packet that may have been cut anywhere behind the extension headers.
+    pub(super) fn parse_quote(data: &[u8]) -> Result<Self, IpError> {
+        Self::read(data, |length| Ok(data.get(..length).unwrap_or(data)))
+    }
+
+    /// `whole` gives the packet of a length, or what there is of it.
+    #[inline(always)]
+    fn read<'a>(data: &[u8], whole: impl FnOnce(usize) -> Result<&'a [u8], IpError>) -> Result<Self, IpError> {
         let [v0, v1, v2, v3, l0, l1, next, hop_limit, addresses @ ..] =
             bytes_at::<HEADER_LENGTH>(data, 0).ok_or(IpError::Ipv6Truncated)?;
         let first = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
@@ -48,7 +59,7 @@ impl Ipv6 {
             return Err(IpError::Ipv6Version);
         }
         let total_length = HEADER_LENGTH + usize::from(u16::from_be_bytes([*l0, *l1]));
-        let packet = data.get(..total_length).ok_or(IpError::Ipv6Truncated)?;
+        let packet = whole(total_length)?;
         let chain = Chain::walk(packet, Protocol(*next))?;
         // Both halves of 32 bytes are 16 long.
         let (source, destination) = addresses.split_at(16);
@@ -129,6 +140,25 @@ fn extension_length(packet: &[u8], offset: usize, protocol: Protocol) -> Result<
         },
         _ => Ok(None),
     }
+}
+
+/// Bytes of the fragment header.
+pub(super) const FRAGMENT_HEADER_LENGTH: usize = 8;
+
+/// The first fragment header that is not that of an atomic fragment (RFC 6946), with its offset.
+pub(super) fn fragment_header(packet: &[u8]) -> Option<(usize, [u8; FRAGMENT_HEADER_LENGTH])> {
+    let mut protocol = Protocol(*packet.get(6)?);
+    let mut offset = HEADER_LENGTH;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        let length = extension_length(packet, offset, protocol).ok()??;
+        let header = *bytes_at::<FRAGMENT_HEADER_LENGTH>(packet, offset)?;
+        let [next, _, f0, f1, ..] = header;
+        if protocol == Protocol::FRAGMENT && u16::from_be_bytes([f0, f1]) & 0xfff9 != 0 {
+            return Some((offset, header));
+        }
+        (protocol, offset) = (Protocol(next), offset + usize::from(length));
+    }
+    None
 }
 
 /// Takes one hop off the hop limit. `None`, and nothing is changed, if no hop is left after it (the packet's hop

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod ecn;
 pub mod ethernet;
 pub mod flow;
+pub mod fragment;
 pub mod icmp;
 pub mod icmp_error;
 pub mod icmpv6;
@@ -33,14 +34,20 @@ impl Protocol {
     pub const HOP_BY_HOP: Self = Self(0);
     /// ICMP (RFC 792).
     pub const ICMP: Self = Self(1);
+    /// IPv4 in IP (RFC 2003).
+    pub const IPV4: Self = Self(4);
     /// TCP (RFC 9293).
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// IPv6 in IP (RFC 2473).
+    pub const IPV6: Self = Self(41);
     /// IPv6 routing header (RFC 8200 section 4.4).
     pub const ROUTING: Self = Self(43);
     /// IPv6 fragment header (RFC 8200 section 4.5).
     pub const FRAGMENT: Self = Self(44);
+    /// GRE (RFC 2784).
+    pub const GRE: Self = Self(47);
     /// ESP (RFC 4303): what follows is encrypted.
     pub const ESP: Self = Self(50);
     /// Authentication header (RFC 4302).

@@ -41,6 +41,13 @@ pub struct Ports {
     pub destination: u16,
 }
 
+impl Ports {
+    /// Those of an answer.
+    pub const fn swapped(self) -> Self {
+        Self { source: self.destination, destination: self.source }
+    }
+}
+
 /// Why bytes are no IP packet that we handle. Each variant is one rule; all but [`IpError::Ipv6TooManyExtensions`]
 /// are the sender's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -135,13 +142,29 @@ impl Parsed {
         }
     }
 
+    /// Parses the beginning of a packet, as ICMP errors quote it: it may be cut anywhere behind its IP headers.
+    /// `total_length` is of what is there.
+    pub fn from_quote(quote: &[u8]) -> Option<Self> {
+        let mut parsed = match quote.first()? >> 4 {
+            4 => Self::of_ipv4(&Ipv4::parse_quote(quote).ok()?),
+            6 => Self::of_ipv6(&Ipv6::parse_quote(quote).ok()?),
+            _ => return None,
+        };
+        parsed.total_length = parsed.total_length.min(u32::try_from(quote.len()).unwrap_or(u32::MAX));
+        Some(parsed.with_ports(quote))
+    }
+
     /// Parses an IPv4 packet, as [`Parsed::from_ip`] does.
     // Always inlined, so that the fields go to their place at once: a copy of a struct that was just written field by
     // field waits for each of them to leave the store buffer.
     #[inline(always)]
     pub(crate) fn from_ipv4(data: &[u8]) -> Result<Self, IpError> {
-        let header = Ipv4::parse(data)?;
-        Ok(Self {
+        Ok(Self::of_ipv4(&Ipv4::parse(data)?).with_ports(data))
+    }
+
+    #[inline(always)]
+    fn of_ipv4(header: &Ipv4) -> Self {
+        Self {
             source: header.source.into(),
             destination: header.destination.into(),
             total_length: u32::from(header.total_length),
@@ -153,14 +176,17 @@ impl Parsed {
             traffic_class: header.traffic_class,
             ttl: header.ttl,
         }
-        .with_ports(data))
     }
 
     /// Parses an IPv6 packet, as [`Parsed::from_ip`] does.
     #[inline(always)]
     pub(crate) fn from_ipv6(data: &[u8]) -> Result<Self, IpError> {
-        let header = Ipv6::parse(data)?;
-        Ok(Self {
+        Ok(Self::of_ipv6(&Ipv6::parse(data)?).with_ports(data))
+    }
+
+    #[inline(always)]
+    fn of_ipv6(header: &Ipv6) -> Self {
+        Self {
             source: header.source.into(),
             destination: header.destination.into(),
             total_length: header.total_length,
@@ -172,7 +198,6 @@ impl Parsed {
             traffic_class: header.traffic_class,
             ttl: header.hop_limit,
         }
-        .with_ports(data))
     }
 
     /// Reads the ports if there are any.

@@ -6,7 +6,7 @@ use super::bytes_at;
 pub const HEADER_LENGTH: usize = 20;
 
 /// Where the checksum stands in the header.
-pub(super) const CHECKSUM_OFFSET: usize = 16;
+pub(crate) const CHECKSUM_OFFSET: usize = 16;
 
 /// The flags of a segment, as they stand on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,6 +44,39 @@ pub struct Tcp {
     pub flags: Flags,
     /// Bytes of the header with its options, `20..=60`.
     pub header_length: u8,
+}
+
+/// A header without options, to be written. Its checksum is [`set_checksum`]'s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The sender's port.
+    pub source_port: u16,
+    /// The receiver's port.
+    pub destination_port: u16,
+    /// The number of the first byte.
+    pub sequence: u32,
+    /// The number of the next byte that the sender expects.
+    pub acknowledgement: u32,
+    /// The flags.
+    pub flags: Flags,
+}
+
+impl Header {
+    /// Writes the header, with a window of nothing and a checksum of zero.
+    pub fn write(&self, header: &mut [u8; HEADER_LENGTH]) {
+        let ([s0, s1], [d0, d1]) = (self.source_port.to_be_bytes(), self.destination_port.to_be_bytes());
+        let [n0, n1, n2, n3] = self.sequence.to_be_bytes();
+        let [a0, a1, a2, a3] = self.acknowledgement.to_be_bytes();
+        let words = (HEADER_LENGTH / 4) as u8;
+        *header = [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, words << 4, self.flags.0, 0, 0, 0, 0, 0, 0];
+    }
+}
+
+/// Writes the checksum into the header at the front of a segment; no effect on a truncated one.
+pub fn set_checksum(segment: &mut [u8], checksum: u16) {
+    if let Some(field) = super::bytes_at_mut(segment, CHECKSUM_OFFSET) {
+        *field = checksum.to_be_bytes();
+    }
 }
 
 impl Tcp {

@@ -150,6 +150,7 @@ pub fn settings(layout: IndexLayout, aead: Aead, counters: &Arc<WorkerCounters>)
         index_layout: layout,
         aead,
         counters: Arc::clone(counters),
+        flows: 0,
         hash_key: [1, 2, 3, 4],
     }
 }

@@ -64,6 +64,8 @@ worker_counters! {
     busy_turns, "Turns in which there was something to do";
     opened, "Tunnel packets decrypted";
     sealed, "Tunnel packets encrypted";
+    flows, "Flows and clients in the flow table now (a gauge)";
+    flows_untracked, "Flows that found the flow table full and go by Maglev, packet by packet";
     pool_empty, "Packets that could not be made because no buffer was free";
     events_lost, "Events dropped because the ring to control was full";
 }

@@ -69,6 +69,14 @@ drop_reasons! {
     BufferPoolEmpty, "buffer_pool_empty", "No buffer was free for a packet that we wanted to make";
     PeerRemoved, "peer_removed", "The packet's peer was removed while the packet was under way";
     EcnInconsistent, "ecn_inconsistent", "A congestion-experienced outer header on an inner packet that does not speak ECN (RFC 6040 section 4.2)";
+    ServiceDown, "service_down", "No server of the service may take the packet, and it is configured to be refused then";
+    ServiceMalformed, "service_malformed", "A packet of a service whose transport header is truncated or cannot be rewritten";
+    ServerGone, "server_gone", "A packet of a flow whose server is down and that cannot be moved to another";
+    ServerNotOnLink, "server_not_on_link", "The service forwards by link-layer address (\"l2\"), and the server is behind a router";
+    TranslationPortsExhausted, "translation_ports_exhausted", "No port was free to stand for a client on its server's own link";
+    FragmentMalformed, "fragment_malformed", "A fragment of a service's flow without a whole fragment header";
+    FragmentUnknown, "fragment_unknown", "A later fragment of a service's flow whose first fragment was not seen";
+    FragmentOverlap, "fragment_overlap", "A fragment that overlaps another of its datagram (RFC 5722), or one of too many";
     Undecided, "undecided", "A stage left the packet without a verdict: a bug of ours, please report it";
     Consumed, "consumed", "Not a loss: a keepalive or handshake message that ended here as it should";
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::dispatch::service::Services;
 use crate::ids::{PortId, TunnelId};
 use crate::lpm::Lpm;
 use crate::packet::MacAddress;
@@ -27,6 +28,8 @@ pub struct Tables {
     pub listeners: Arc<HashMap<u16, TunnelId, ahash::RandomState>>,
     /// Addresses of the node itself, with the broadcast addresses of its networks.
     pub local: Arc<HashSet<IpAddr, ahash::RandomState>>,
+    /// Virtual services.
+    pub services: Arc<Services>,
     /// Routes, mirrored from the kernel.
     pub routes: Lpm<Route>,
     /// How much of what is addressed to the node itself goes to the kernel, for each worker.

@@ -175,9 +175,13 @@ impl Node {
     fn take_worker_events(&mut self, keeper: &mpsc::Sender<NeighbourRequest>) {
         for ring in &mut self.engine.events {
             for event in ring.drain(EVENTS_AT_ONCE) {
-                let ControlEvent::NeighbourWanted(port, address) = event;
-                // A keeper that is behind is asked again by the next packet that waits.
-                let _ = keeper.try_send(NeighbourRequest::Missing(Twin::Port(port), address));
+                match event {
+                    ControlEvent::NeighbourWanted(port, address) => {
+                        // A keeper that is behind is asked again by the next packet that waits.
+                        let _ = keeper.try_send(NeighbourRequest::Missing(Twin::Port(port), address));
+                    }
+                    ControlEvent::ServerInTrouble(server) => self.health.signal(server),
+                }
             }
         }
     }

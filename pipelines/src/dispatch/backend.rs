@@ -1,10 +1,11 @@
 //! A server of a virtual service: where it is, and the state that workers read whenever they use it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::counters::Counter;
 use crate::ids::{BackendIndex, WorkerId};
+use crate::time::Instant;
 
 /// What health checks say of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +69,11 @@ impl BackendState {
     }
 }
 
+/// How long a path's MTU is believed (RFC 1191 section 6.3, RFC 8201 section 4).
+const PATH_MTU_SECONDS: u64 = 600;
+/// No router takes less: whoever says so lies (RFC 791 section 3.1 has 68, which no link of today has).
+const LEAST_MTU: u16 = 576;
+
 /// A server of one service.
 ///
 /// Control makes it, and tables refer to it for as long as the server is configured, so that a change of anything
@@ -82,6 +88,8 @@ pub struct Backend {
     pub port: u16,
     health: AtomicU8,
     administration: AtomicU8,
+    signalled: AtomicBool,
+    path_mtu: AtomicU64,
     traffic: Box<[BackendTraffic]>,
 }
 
@@ -112,6 +120,8 @@ impl Backend {
             port,
             health: AtomicU8::new(Health::Up as u8),
             administration: AtomicU8::new(Administration::Enabled as u8),
+            signalled: AtomicBool::new(false),
+            path_mtu: AtomicU64::new(0),
             traffic: (0..workers).map(|_| BackendTraffic::default()).collect(),
         }
     }
@@ -156,6 +166,29 @@ impl Backend {
     /// Sets what the operator wants of it. Workers see it at their next packet.
     pub fn set_administration(&self, administration: Administration) {
         self.administration.store(administration as u8, Ordering::Relaxed);
+    }
+
+    /// Notes a sign of trouble. Returns whether it is the first since [`Backend::lower_signal`], and so has to be told.
+    pub fn raise_signal(&self) -> bool {
+        !self.signalled.load(Ordering::Relaxed) && !self.signalled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Opens the way for the next sign of trouble.
+    pub fn lower_signal(&self) {
+        self.signalled.store(false, Ordering::Release);
+    }
+
+    /// Notes that a router on the way to it takes packets of at most `mtu` bytes (RFC 1191, RFC 8201).
+    pub fn learn_mtu(&self, mtu: u16, now: Instant) {
+        let until = (now.as_seconds() + PATH_MTU_SECONDS) << 16;
+        self.path_mtu.store(until | u64::from(mtu.max(LEAST_MTU)), Ordering::Relaxed);
+    }
+
+    /// The longest packet that gets to it by a link of this MTU, as far as is known.
+    #[inline]
+    pub fn limit_mtu(&self, link: u16, now: Instant) -> u16 {
+        let learned = self.path_mtu.load(Ordering::Relaxed);
+        if learned == 0 || learned >> 16 <= now.as_seconds() { link } else { link.min(learned as u16) }
     }
 
     /// What a worker sent to it; only that worker may add to it. `None` for a worker that the node does not have.

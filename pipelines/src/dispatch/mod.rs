@@ -1,5 +1,14 @@
 //! Dispatch of virtual services to the servers behind them.
 
 pub mod backend;
+pub mod encapsulation;
+pub mod flow_table;
+pub mod fragment_table;
+pub mod maglev;
+pub mod nat;
+pub mod selection;
+pub mod service;
 
 pub use backend::{Administration, Backend, BackendState, Health};
+pub use flow_table::{FlowTable, Tick};
+pub use maglev::Maglev;

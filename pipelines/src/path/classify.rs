@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::dispatch::may_stand_in;
 use super::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use crate::buffer::{ChecksumState, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
 use crate::packet::udp::{self, Udp};
-use crate::packet::{EtherType, Fragment, Frame, Parsed, Protocol};
+use crate::packet::{EtherType, Fragment, Frame, Parsed, Ports, Protocol};
 use crate::tables::{PortEntry, Route, Tables, Twin};
 
 /// Parses frames that came in by `port` and decides their way. What `packets` has no room for stays in `frames`.
@@ -76,6 +77,9 @@ fn decide<'t, B: PacketBuf>(
     {
         return to_tunnel(packet, port, l3, tunnel);
     }
+    if tables.services.has_address(parsed.destination) {
+        return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+    }
     if tables.is_local(parsed.destination) {
         return to_node(packet, port, l3, listener, tables);
     }
@@ -101,6 +105,10 @@ fn to_node<'t, B: PacketBuf>(
 ) -> Result<Verdict<'t>, DropReason> {
     let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
     let parsed = &packet.parsed;
+    let stands_in = |ports: &Ports| tables.services.translates() && may_stand_in(ports.destination);
+    if parsed.ports.as_ref().is_some_and(stands_in) {
+        return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+    }
     let Some(ports) = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP) else { return to_kernel };
     let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel };
     *listener = Some((parsed.destination, ports.destination, *tunnel));

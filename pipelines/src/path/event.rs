@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::slots::Page;
-use crate::ids::{PeerIndex, PortId, SlotIndex, TunnelId};
+use crate::ids::{BackendIndex, PeerIndex, PortId, SlotIndex, TunnelId};
 use crate::wireguard::constants::INITIATION_SIZE;
 use crate::wireguard::{Endpoint, Peer, Receiver};
 
@@ -53,6 +53,8 @@ pub enum Answer {
 pub enum ControlEvent {
     /// A packet waits for the neighbour's link-layer address, or its entry is used and may be stale.
     NeighbourWanted(PortId, IpAddr),
+    /// A server gave a sign of trouble: an unreachable error, a refused or repeated connection attempt.
+    ServerInTrouble(BackendIndex),
 }
 
 /// From the handshaker to a worker. Never lost: the ring is retried until it has room.

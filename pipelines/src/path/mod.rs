@@ -1,10 +1,10 @@
 //! The way of a packet through a worker, stage by stage; the file names are the stages.
 //!
 //! ```text
-//! frame -> classify -> open -> route -> seal -> emit -> sweep -> port, kernel or other worker
-//!              |          |       |       |       |
-//!              |          |       |       +-------+--> held until a session or a neighbour is there
-//!              |          |       +--> icmp, fragment: packets made on the way
+//! frame -> classify -> open -> dispatch -> route -> seal -> emit -> sweep -> port, kernel or other worker
+//!              |          |        |         |       |       |
+//!              |          |        |         |       +-------+--> held until a session or a neighbour is there
+//!              |          |        +---------+--> icmp, fragment: packets made on the way
 //!              |          +--> admission: handshake messages, to the handshaker
 //!              +--> the kernel: what is addressed to the node itself
 //! ```
@@ -12,6 +12,7 @@
 //! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
 
 pub mod classify;
+pub mod dispatch;
 pub mod emit;
 pub mod event;
 pub mod fragment;

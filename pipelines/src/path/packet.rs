@@ -55,6 +55,16 @@ pub enum Origin {
     Node,
 }
 
+impl Origin {
+    /// Tells the tunnel, so that two tunnels may use the same inner addresses; 0 for packets in clear.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Port(_) | Self::Node => 0,
+            Self::Tunnel(TunnelId(number)) => number.wrapping_add(1),
+        }
+    }
+}
+
 /// What happens to a packet next. Stages only decide; the sweep acts.
 #[derive(Clone, Debug)]
 pub enum Verdict<'t> {
@@ -68,6 +78,13 @@ pub enum Verdict<'t> {
         message: u16,
         /// How long it is.
         length: u16,
+    },
+    /// Find out which server of a service the packet goes to. The frame is whole: the IP packet begins at `l3_offset`.
+    Dispatch {
+        /// The port it came in by.
+        port: PortId,
+        /// Where the IP packet begins.
+        l3_offset: u8,
     },
     /// Find out where the IP packet goes.
     Route,

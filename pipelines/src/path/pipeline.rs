@@ -6,14 +6,17 @@ use arrayvec::ArrayVec;
 use jetway_aead::Aead;
 
 use super::admission::Admission;
+use super::dispatch::FragmentFlow;
 use super::event::{Command, HandshakeEvent, HandshakeMessage};
 use super::held::{Held, Patience, WaitFor};
 use super::outputs::Outputs;
 use super::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use super::slots::Slots;
-use super::{classify, emit, open, route, seal, sweep};
+use super::{classify, dispatch, emit, open, route, seal, sweep};
 use crate::buffer::PacketBuf;
 use crate::counters::WorkerCounters;
+use crate::dispatch::flow_table::FlowTable;
+use crate::dispatch::fragment_table::FragmentTable;
 use crate::drop_reason::DropReason;
 use crate::ids::{NodeId, PortId, TunnelId, WorkerId};
 use crate::meter::Meter;
@@ -45,6 +48,8 @@ pub struct Settings {
     pub aead: Aead,
     /// What the worker counts.
     pub counters: Arc<WorkerCounters>,
+    /// Flows that the worker remembers at most: 0 for a node without services.
+    pub flows: usize,
     /// Key of the hashes, so that outsiders cannot aim at one bucket.
     pub hash_key: [u64; 4],
 }
@@ -59,6 +64,8 @@ pub struct Pipeline<B> {
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) slots: Slots,
     pub(super) held: Held<Waiting<B>>,
+    pub(super) flows: FlowTable,
+    pub(super) fragments: FragmentTable<FragmentFlow>,
     pub(super) admission: Admission,
     pub(super) icmp_meter: Meter,
     pub(super) punt_meter: Meter,
@@ -94,6 +101,8 @@ impl<B: PacketBuf> Pipeline<B> {
         Self {
             slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
             held: Held::default(),
+            flows: FlowTable::new(settings.flows, settings.hash_key),
+            fragments: FragmentTable::new(settings.hash_key),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
             punt_meter: Meter::new(punt_limit.rate, punt_limit.burst),
@@ -256,6 +265,7 @@ impl<B: PacketBuf> Pipeline<B> {
     fn run<'t, O: Outputs<B>>(&mut self, packets: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
         let mut made: Packets<'t, B> = ArrayVec::new();
         open::open(packets, self, scene, out);
+        dispatch::dispatch(packets, &mut made, self, scene, out);
         self.forward(packets, &mut made, scene, out);
         self.forward_made(&mut made, scene, out);
     }

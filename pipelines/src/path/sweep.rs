@@ -41,7 +41,11 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
                 hold(Waiting { buffer, parsed, origin }, WaitFor::Neighbour(port, address), pipeline, scene, out);
             }
             Verdict::Drop(reason) => discard(buffer, reason, pipeline, out),
-            Verdict::Open { .. } | Verdict::Route | Verdict::Seal(_) | Verdict::Emit { .. } => {
+            Verdict::Open { .. }
+            | Verdict::Dispatch { .. }
+            | Verdict::Route
+            | Verdict::Seal(_)
+            | Verdict::Emit { .. } => {
                 discard(buffer, DropReason::Undecided, pipeline, out);
             }
         }

@@ -85,6 +85,11 @@ impl IndexLayout {
         (worker < self.workers).then_some((node, WorkerId(worker), slot))
     }
 
+    /// The node that gave `index` out, under whatever layout of its own.
+    pub fn node_of(&self, index: u32) -> NodeId {
+        NodeId((self.cipher.decrypt(index) >> LOCAL_BITS) as u8)
+    }
+
     /// The worker and slot of this node that `index` stands for, if it is one of ours.
     pub fn decode_local(&self, index: u32) -> Option<(WorkerId, SlotIndex)> {
         let (node, worker, slot) = self.decode(index)?;

@@ -236,6 +236,16 @@ fn concat<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
     bytes
 }
 
+/// The receiver index of a message of a kind that has one.
+pub fn receiver(kind: MessageType, message: &[u8]) -> Option<u32> {
+    match kind {
+        MessageType::Initiation => None,
+        MessageType::Response => Response::parse(message).ok().map(|response| response.receiver),
+        MessageType::CookieReply => CookieReply::parse(message).ok().map(|reply| reply.receiver),
+        MessageType::Data => Data::parse(message).ok().map(|data| data.receiver),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -2,6 +2,7 @@
 
 mod bench;
 
+mod dispatch;
 mod ecn;
 mod flood;
 mod forwarding;

@@ -10,6 +10,7 @@
 mod client;
 pub mod outputs;
 pub mod packets;
+pub mod services;
 mod tables;
 
 use std::collections::{BTreeMap, HashSet};
@@ -50,6 +51,8 @@ pub const TUNNEL_MTU: u16 = 1420;
 pub const PORT_MTU: u16 = 1500;
 pub const LISTEN_PORT: u16 = 51820;
 const NODE: NodeId = NodeId(1);
+/// Flows that a worker remembers.
+pub const FLOWS: usize = 4096;
 const PRIVATE_KEY: [u8; 32] = [1; 32];
 
 /// An IP version.
@@ -429,6 +432,7 @@ fn worker(number: WorkerId, layout: &IndexLayout) -> Worker {
         index_layout: layout.clone(),
         aead: Aead::best(),
         counters: Arc::clone(&counters),
+        flows: FLOWS,
         hash_key: [1, 2, 3, 4],
     };
     Worker { pipeline: Pipeline::new(settings), out: Lists::default(), counters, pages: HashSet::new() }

@@ -196,6 +196,7 @@ impl World {
             index_layout: layout,
             aead: Aead::best(),
             counters: Arc::new(WorkerCounters::default()),
+            flows: 64,
             hash_key: [1, 2, 3, 4],
         });
         let tables = tables(&peer);

@@ -1,0 +1,212 @@
+//! Virtual services as workers look them up: by what a client's packet is for, and by what a server's packet is from.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jetway_config::{AllDown, Forward, OnDown, Persistence};
+use siphasher::sip::SipHasher13;
+
+use super::backend::Backend;
+use super::maglev::Maglev;
+use crate::ids::{BackendIndex, NodeId};
+use crate::packet::{Parsed, Protocol};
+use crate::wireguard::cookie::CookieChecker;
+
+/// An address, a port and what is spoken there: UDP or TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Socket {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// A service with its servers.
+#[derive(Debug)]
+pub struct Service {
+    /// Where clients find it.
+    pub socket: Socket,
+    /// Whose packets stay at one server.
+    pub persistence: Persistence,
+    /// How packets get to a server.
+    pub forward: Forward,
+    /// What becomes of the flows of a server that went down.
+    pub on_down: OnDown,
+    /// What is done while no server is up.
+    pub all_down: AllDown,
+    /// The servers, in the order of the table's positions.
+    pub servers: Box<[Arc<Backend>]>,
+    /// Which server a hash belongs to.
+    pub table: Maglev,
+    /// What is known of the servers if they are gateways of a tunnel.
+    pub gateways: Option<Gateways>,
+    positions: HashMap<BackendIndex, u16, ahash::RandomState>,
+}
+
+/// What a service of protocol "wireguard" knows of its servers.
+#[derive(Debug)]
+pub struct Gateways {
+    /// Checks mac1 and mac2 of handshake messages by the gateways' shared key.
+    pub checker: Arc<CookieChecker>,
+    /// The position of each node.
+    pub nodes: HashMap<NodeId, u16, ahash::RandomState>,
+}
+
+impl Service {
+    /// The position of a server; `guess` is where it was the last time.
+    #[inline]
+    pub fn position(&self, server: BackendIndex, guess: u16) -> Option<u16> {
+        match self.servers.get(usize::from(guess)) {
+            Some(known) if known.index == server => Some(guess),
+            Some(_) | None => self.positions.get(&server).copied(),
+        }
+    }
+
+    /// The server at a position.
+    #[inline]
+    pub fn server(&self, position: u16) -> Option<&Arc<Backend>> {
+        self.servers.get(usize::from(position))
+    }
+}
+
+/// What a service is made of.
+#[derive(Debug)]
+pub struct ServiceParts {
+    /// See [`Service::socket`].
+    pub socket: Socket,
+    /// See [`Service::persistence`].
+    pub persistence: Persistence,
+    /// See [`Service::forward`].
+    pub forward: Forward,
+    /// See [`Service::on_down`].
+    pub on_down: OnDown,
+    /// See [`Service::all_down`].
+    pub all_down: AllDown,
+    /// See [`Service::servers`]; at most 65,535.
+    pub servers: Box<[Arc<Backend>]>,
+    /// See [`Service::table`].
+    pub table: Maglev,
+    /// See [`Service::gateways`].
+    pub gateways: Option<Gateways>,
+}
+
+impl From<ServiceParts> for Service {
+    fn from(parts: ServiceParts) -> Self {
+        let positions = (0..).zip(&parts.servers).map(|(position, server)| (server.index, position)).collect();
+        let ServiceParts { socket, persistence, forward, on_down, all_down, servers, table, gateways } = parts;
+        Self { socket, persistence, forward, on_down, all_down, servers, table, gateways, positions }
+    }
+}
+
+/// All services of the node: one immutable snapshot.
+#[derive(Debug, Default)]
+pub struct Services {
+    list: Vec<Arc<Service>>,
+    by_socket: HashMap<Socket, u32, ahash::RandomState>,
+    /// Servers to which a service forwards by NAT: what they send is from the service.
+    translated: HashMap<Socket, (u32, u16), ahash::RandomState>,
+    addresses: HashSet<IpAddr, ahash::RandomState>,
+    hash_key: (u64, u64),
+}
+
+impl Services {
+    /// The snapshot of these services. `hash_key` is the same on all nodes that dispatch for the same clients, so that
+    /// they agree.
+    pub fn new(list: Vec<Arc<Service>>, hash_key: (u64, u64)) -> Self {
+        let numbered = || (0u32..).zip(&list);
+        let translated =
+            numbered().filter(|(_, service)| service.forward == Forward::Nat).flat_map(|(number, service)| {
+                (0..).zip(&service.servers).map(move |(position, server)| {
+                    let socket =
+                        Socket { address: server.address, port: server.port, protocol: service.socket.protocol };
+                    (socket, (number, position))
+                })
+            });
+        Self {
+            by_socket: numbered().map(|(number, service)| (service.socket, number)).collect(),
+            translated: translated.collect(),
+            addresses: list.iter().map(|service| service.socket.address).collect(),
+            list,
+            hash_key,
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether any service forwards by NAT.
+    #[inline]
+    pub fn translates(&self) -> bool {
+        !self.translated.is_empty()
+    }
+
+    /// Whether an address is some service's.
+    #[inline]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Every service.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.list.iter()
+    }
+
+    /// The service that answers at a socket.
+    #[inline]
+    pub fn at(&self, socket: &Socket) -> Option<&Arc<Service>> {
+        self.list.get(*self.by_socket.get(socket)? as usize)
+    }
+
+    /// The service and server whose packets come from a socket, rewritten by NAT.
+    #[inline]
+    pub fn behind(&self, server: &Socket) -> Option<(&Arc<Service>, &Arc<Backend>)> {
+        let (number, position) = self.translated.get(server)?;
+        let service = self.list.get(*number as usize)?;
+        Some((service, service.server(*position)?))
+    }
+
+    /// The hash by which a flow is given to a server.
+    pub fn flow_hash(&self, packet: &Parsed) -> u64 {
+        let mut hasher = self.hasher(packet.source);
+        write_address(&mut hasher, packet.destination);
+        hasher.write_u8(packet.protocol.0);
+        if let Some(ports) = packet.ports {
+            hasher.write(&ports.source.to_be_bytes());
+            hasher.write(&ports.destination.to_be_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The hash by which a client in clear is given to a server, whatever its port.
+    pub fn address_hash(&self, client: IpAddr) -> u64 {
+        self.hasher(client).finish()
+    }
+
+    /// The hash by which a tunnel's peer is given to a server, wherever it is.
+    pub fn peer_hash(&self, public_key: &[u8; 32]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
+        hasher.write(public_key);
+        hasher.finish()
+    }
+
+    fn hasher(&self, first: IpAddr) -> SipHasher13 {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
+        write_address(&mut hasher, first);
+        hasher
+    }
+}
+
+/// Bytes in network order, so that machines of any kind agree.
+fn write_address(hasher: &mut SipHasher13, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => hasher.write(&address.octets()),
+        IpAddr::V6(address) => hasher.write(&address.octets()),
+    }
+}

@@ -1,0 +1,292 @@
+//! A client's packet to a service: which server it goes to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jetway_config::{AllDown, OnDown, Persistence};
+
+use super::send::{self, To};
+use super::{Desk, FragmentFlow, back, reset};
+use crate::buffer::PacketBuf;
+use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime};
+use crate::dispatch::fragment_table::Piece;
+use crate::dispatch::selection::choose;
+use crate::dispatch::service::{Service, Socket};
+use crate::dispatch::{Administration, Backend};
+use crate::drop_reason::DropReason;
+use crate::packet::fragment::FragmentHeader;
+use crate::packet::icmp_error::Cause;
+use crate::packet::tcp::{Flags, Tcp};
+use crate::packet::{Fragment, Protocol};
+use crate::path::event::ControlEvent;
+use crate::path::outputs::Outputs;
+use crate::path::packet::{Origin, Packet, Verdict};
+use crate::path::route::Refusal;
+
+/// Sends a packet on to the server of its flow, which is chosen now if there is no flow yet.
+pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    service: &'t Service,
+    key: &FlowKey,
+    hash: FlowHash,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<Verdict<'t>, Refusal> {
+    let flags = flags_of(packet)?;
+    let flow = desk.pipeline.flows.find(hash, key, desk.tick);
+    let (server, flow) = match flow.map(|id| (id, standing(id, service, flags, desk))) {
+        Some((id, Standing::Stays(position))) => {
+            note_packet(id, flags, desk);
+            (position, Some(id))
+        }
+        Some((id, Standing::Broken)) => {
+            desk.pipeline.flows.remove(id);
+            return Ok(reset::reset(packet, desk));
+        }
+        Some((id, Standing::Elsewhere)) => {
+            let position = server_for(packet, service, desk)?;
+            decide(id, service, position, desk);
+            note_packet(id, flags, desk);
+            (position, Some(id))
+        }
+        None => {
+            let position = server_for(packet, service, desk)?;
+            (position, begin(key, hash, service, position, flags, desk))
+        }
+    };
+    let Some(server) = service.server(server) else { return Err(DropReason::ServiceDown.into()) };
+    if packet.parsed.fragment == Fragment::First {
+        remember_first(packet, FragmentFlow::Forward(service.socket, server.index), desk)?;
+    }
+    send::send(packet, To { service, server, flow, entropy: hash.entropy() }, desk)
+}
+
+/// The flags of a segment; none for a datagram. A segment without its whole header has no place in a service.
+fn flags_of<B: PacketBuf>(packet: &Packet<'_, B>) -> Result<Option<Flags>, Refusal> {
+    if packet.parsed.protocol != Protocol::TCP {
+        return Ok(None);
+    }
+    let header = Tcp::parse(packet.parsed.l4(packet.buffer.data())).ok_or(DropReason::ServiceMalformed)?;
+    Ok(Some(header.flags))
+}
+
+/// What becomes of a flow that is known.
+enum Standing {
+    /// It stays at the server at this position.
+    Stays(u16),
+    /// It goes to another server.
+    Elsewhere,
+    /// It ends here.
+    Broken,
+}
+
+fn standing<B: PacketBuf, O: Outputs<B>>(
+    id: FlowId,
+    service: &Service,
+    flags: Option<Flags>,
+    desk: &mut Desk<'_, '_, B, O>,
+) -> Standing {
+    let flows = &desk.pipeline.flows;
+    let (Some(flow), Some(lifetime)) = (flows.get(id), flows.lifetime(id)) else { return Standing::Elsewhere };
+    let decision = flow.decision;
+    let opens = flags.is_some_and(|flags| flags.contains(Flags::SYN) && !flags.contains(Flags::ACK));
+    // Configured anew without it: the flow goes elsewhere.
+    let Some(position) = service.position(decision.server, decision.position) else { return Standing::Elsewhere };
+    let Some(server) = service.server(position) else { return Standing::Elsewhere };
+    let state = server.state();
+    match (opens, lifetime) {
+        // A client that uses its port again opens another connection.
+        (true, Lifetime::TcpClosing) => return Standing::Elsewhere,
+        (true, Lifetime::TcpOpening) => signal(server, desk),
+        (true, _) if !state.takes_new_flows() => return Standing::Elsewhere,
+        (true | false, _) => {}
+    }
+    if state.keeps_flows() {
+        return Standing::Stays(position);
+    }
+    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
+        traffic.moved.add(1);
+    }
+    match service.on_down {
+        OnDown::Reset if flags.is_some() && !opens => Standing::Broken,
+        OnDown::Reset | OnDown::Move => Standing::Elsewhere,
+    }
+}
+
+/// Notes a packet of a flow, whose life begins anew.
+pub fn note_packet<B: PacketBuf, O: Outputs<B>>(id: FlowId, flags: Option<Flags>, desk: &mut Desk<'_, '_, B, O>) {
+    let Some(lifetime) = desk.pipeline.flows.lifetime(id) else { return };
+    let lifetime = flags.map_or(lifetime, |flags| lifetime.after_segment(flags));
+    desk.pipeline.flows.touch(id, lifetime, desk.tick);
+}
+
+/// Tells control, once until it has listened, that a server gives a sign of trouble.
+pub fn signal<B: PacketBuf, O: Outputs<B>>(server: &Backend, desk: &mut Desk<'_, '_, B, O>) {
+    if server.raise_signal() && desk.out.tell_control(ControlEvent::ServerInTrouble(server.index)).is_err() {
+        server.lower_signal();
+        desk.pipeline.counters.events_lost.add(1);
+    }
+}
+
+/// The position of the server that a new flow of the packet's client goes to.
+fn server_for<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &Packet<'t, B>,
+    service: &Service,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<u16, Refusal> {
+    match service.persistence {
+        Persistence::Flow => select(service, desk.services.flow_hash(&packet.parsed)),
+        Persistence::Client => {
+            let client = Client::of(packet, desk);
+            let key = FlowKey::of_client(client.identity, &service.socket);
+            let hash = desk.pipeline.flows.hash(&key);
+            let bound = desk.pipeline.flows.find(hash, &key, desk.tick);
+            if let Some((id, decision)) = bound.and_then(|id| Some((id, desk.pipeline.flows.get(id)?.decision))) {
+                let position = service.position(decision.server, decision.position);
+                let takes = |position: &u16| service.server(*position).is_some_and(|s| s.state().takes_new_flows());
+                if let Some(position) = position.filter(takes) {
+                    desk.pipeline.flows.touch(id, Lifetime::Client, desk.tick);
+                    return Ok(position);
+                }
+            }
+            let position = select(service, client.hash)?;
+            if let Some(server) = service.server(position) {
+                let decision = Decision::new(server.index, position);
+                // Without room for it the client goes where its hash leads, which mostly is the same server.
+                let _ = desk.pipeline.flows.insert(hash, key, decision, Lifetime::Client, desk.tick);
+            }
+            Ok(position)
+        }
+    }
+}
+
+/// Who a client is: its address, or inside a tunnel its peer, wherever that is and whatever inner address it uses.
+struct Client {
+    identity: [u8; 16],
+    hash: u64,
+}
+
+impl Client {
+    fn of<'t, B: PacketBuf, O: Outputs<B>>(packet: &Packet<'t, B>, desk: &Desk<'_, 't, B, O>) -> Self {
+        let source = packet.parsed.source;
+        let peer = match packet.origin {
+            Origin::Tunnel(tunnel) => desk.scene.tables.tunnel(tunnel).and_then(|t| t.allowed_ips.lookup(source)),
+            Origin::Port(_) | Origin::Node => None,
+        };
+        match peer {
+            Some(peer) => {
+                let hash = desk.services.peer_hash(&peer.public_key);
+                let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = peer.public_key;
+                let [h0, h1, h2, h3, h4, h5, h6, h7] = hash.to_be_bytes();
+                Self { identity: [h0, h1, h2, h3, h4, h5, h6, h7, k0, k1, k2, k3, k4, k5, k6, k7], hash }
+            }
+            None => {
+                let identity = match source {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    IpAddr::V6(address) => address.octets(),
+                };
+                Self { identity, hash: desk.services.address_hash(source) }
+            }
+        }
+    }
+}
+
+/// The server of a hash among those that take new flows; what the service wants done when there is none.
+pub fn select(service: &Service, hash: u64) -> Result<u16, Refusal> {
+    let servers = service.servers.len();
+    let takes =
+        |position| service.server(position).is_some_and(|server: &Arc<Backend>| server.state().takes_new_flows());
+    if let Some(chosen) = choose(&service.table, hash, takes, servers) {
+        return Ok(chosen.position);
+    }
+    let enabled =
+        |position| service.server(position).is_some_and(|server| server.administration() != Administration::Disabled);
+    let any = match service.all_down {
+        AllDown::Serve => choose(&service.table, hash, enabled, servers),
+        AllDown::Refuse => None,
+    };
+    any.map(|chosen| chosen.position).ok_or(Refusal::telling(DropReason::ServiceDown, Cause::PortUnreachable))
+}
+
+/// Gives a known flow to another server.
+fn decide<B: PacketBuf, O: Outputs<B>>(id: FlowId, service: &Service, position: u16, desk: &mut Desk<'_, '_, B, O>) {
+    let Some(server) = service.server(position) else { return };
+    if let Some(decision) = desk.pipeline.flows.get_mut(id) {
+        *decision = Decision::new(server.index, position);
+    }
+    count_flow(server, desk);
+}
+
+/// Begins a flow. A table that is full is no reason to refuse it: it goes by Maglev, packet by packet.
+fn begin<B: PacketBuf, O: Outputs<B>>(
+    key: &FlowKey,
+    hash: FlowHash,
+    service: &Service,
+    position: u16,
+    flags: Option<Flags>,
+    desk: &mut Desk<'_, '_, B, O>,
+) -> Option<FlowId> {
+    let server = service.server(position)?;
+    count_flow(server, desk);
+    let decision = Decision::new(server.index, position);
+    let lifetime = flags.map_or(Lifetime::Udp, Lifetime::of_tcp);
+    let inserted = desk.pipeline.flows.insert(hash, *key, decision, lifetime, desk.tick);
+    if inserted.is_err() {
+        desk.pipeline.counters.flows_untracked.add(1);
+    }
+    inserted.ok()
+}
+
+fn count_flow<B: PacketBuf, O: Outputs<B>>(server: &Backend, desk: &Desk<'_, '_, B, O>) {
+    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
+        traffic.flows.add(1);
+    }
+}
+
+/// Lets later fragments of the packet's datagram know where it goes.
+pub fn remember_first<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &Packet<'t, B>,
+    flow: FragmentFlow,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<(), Refusal> {
+    let header = FragmentHeader::of(packet.buffer.data(), &packet.parsed).ok_or(DropReason::FragmentMalformed)?;
+    match desk.pipeline.fragments.first(&header, flow, desk.scene.now) {
+        Piece::Known(_) => Ok(()),
+        Piece::Unknown | Piece::Overlap => Err(DropReason::FragmentOverlap.into()),
+    }
+}
+
+/// Sends a later fragment where the first of its datagram went.
+pub fn later_fragment<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<Verdict<'t>, Refusal> {
+    let header = FragmentHeader::of(packet.buffer.data(), &packet.parsed).ok_or(DropReason::FragmentMalformed)?;
+    let flow = match desk.pipeline.fragments.later(&header, desk.scene.now) {
+        Piece::Known(flow) => flow,
+        Piece::Unknown => return Err(DropReason::FragmentUnknown.into()),
+        Piece::Overlap => return Err(DropReason::FragmentOverlap.into()),
+    };
+    let (socket, server) = match flow {
+        FragmentFlow::Forward(socket, server) => (socket, Some(server)),
+        FragmentFlow::Back(socket) => (socket, None),
+    };
+    let service = service_at(&socket, desk)?;
+    match server {
+        None => back::rewrite_and_send(packet, service, desk),
+        Some(index) => {
+            let position = service.position(index, 0).ok_or(DropReason::ServiceDown)?;
+            let server = service.server(position).ok_or(DropReason::ServiceDown)?;
+            // The first fragment's flow hash is not known here; any value that is the same for the datagram will do.
+            let entropy = u64::from(header.identification);
+            send::send(packet, To { service, server, flow: None, entropy }, desk)
+        }
+    }
+}
+
+/// The service at a socket, which may have gone since.
+pub fn service_at<'t, B: PacketBuf, O: Outputs<B>>(
+    socket: &Socket,
+    desk: &Desk<'_, 't, B, O>,
+) -> Result<&'t Service, Refusal> {
+    desk.services.at(socket).map(Arc::as_ref).ok_or(DropReason::ServiceDown.into())
+}

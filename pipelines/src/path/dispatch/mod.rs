@@ -1,0 +1,253 @@
+//! The stage that gives packets of virtual services to servers, and what servers send to the clients.
+//!
+//! ```text
+//!  client's packet, to a service's socket --> flow table --hit--> the server that the flow has
+//!                                                 '--miss--> client's server or Maglev --> a new flow
+//!  a server's packet, from a socket behind NAT --> from the service's socket from now on
+//!  ICMP error that quotes either --> to whom the quoted packet's flow belongs
+//! ```
+
+mod back;
+mod forward;
+mod gateway;
+mod quote;
+mod reset;
+mod send;
+mod translate;
+
+pub use translate::may_stand_in;
+
+use arrayvec::ArrayVec;
+
+use super::outputs::Outputs;
+use super::packet::{BURST, Origin, Packet, Packets, Verdict};
+use super::pipeline::{Pipeline, Scene};
+use super::route::{Refusal, refuse};
+use crate::buffer::PacketBuf;
+use crate::dispatch::flow_table::{FlowHash, FlowKey};
+use crate::dispatch::nat::QuotedPacket;
+use crate::dispatch::service::{Service, Services, Socket};
+use crate::dispatch::{Backend, Tick};
+use crate::ids::BackendIndex;
+use crate::packet::fragment::FragmentHeader;
+use crate::packet::icmp::Icmp;
+use crate::packet::icmpv6::Icmpv6;
+use crate::packet::{Fragment, Protocol};
+use crate::tables::Twin;
+
+/// What the parts of the stage work with besides the packet.
+struct Desk<'a, 't, B, O> {
+    made: &'a mut Packets<'t, B>,
+    pipeline: &'a mut Pipeline<B>,
+    scene: &'a Scene<'t>,
+    services: &'t Services,
+    tick: Tick,
+    out: &'a mut O,
+}
+
+/// A packet that this stage decides about.
+struct Wanted<'t> {
+    packet: usize,
+    task: Task<'t>,
+}
+
+/// What a packet is to this stage.
+enum Task<'t> {
+    /// A client's, to a service.
+    Forward(&'t Service, FlowKey, FlowHash),
+    /// A client's, to a service of gateways.
+    Gateway(&'t Service),
+    /// A server's, to a client.
+    Back(&'t Service, &'t Backend),
+    /// A server's, to a flow whose client it knows under an address of ours.
+    Translated(&'t Service, &'t Backend),
+    /// A piece of a datagram whose first piece tells where it goes; it begins with its IP header.
+    LaterFragment,
+    /// An error about a packet of a flow.
+    Error(QuotedPacket),
+}
+
+/// Decides about the packets that [`Verdict::Dispatch`] names, and those of [`Verdict::Route`] that concern a service.
+/// What is for the node itself after all is punted.
+pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
+    packets: &mut Packets<'t, B>,
+    made: &mut Packets<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) {
+    let services: &'t Services = &scene.tables.services;
+    if services.is_empty() {
+        return;
+    }
+    let wanted = find(packets, services, pipeline);
+    if wanted.is_empty() {
+        return;
+    }
+    for Wanted { task, .. } in &wanted {
+        if let Task::Forward(_, _, hash) = task {
+            pipeline.flows.prefetch_entry(*hash);
+        }
+    }
+    let tick = Tick::from(scene.now);
+    let mut desk = Desk { made, pipeline, scene, services, tick, out };
+    for Wanted { packet, task } in wanted {
+        let Some(packet) = packets.get_mut(packet) else { continue };
+        let outcome = match task {
+            Task::Forward(service, key, hash) => forward::forward(packet, service, &key, hash, &mut desk),
+            Task::Gateway(service) => gateway::forward(packet, service, &mut desk),
+            Task::Back(service, server) => back::back(packet, service, server, &mut desk),
+            Task::Translated(service, server) => translate::back(packet, service, server, &mut desk),
+            Task::LaterFragment => forward::later_fragment(packet, &mut desk),
+            Task::Error(quoted) => quote::error(packet, &quoted, &mut desk),
+        };
+        packet.verdict = match outcome {
+            Ok(verdict) => verdict,
+            Err(refusal) => desk.refuse(packet, refusal),
+        };
+    }
+    let flows = desk.pipeline.flows.len() as u64;
+    desk.pipeline.counters.flows.set(flows);
+}
+
+impl<'t, B: PacketBuf, O: Outputs<B>> Desk<'_, 't, B, O> {
+    fn refuse(&mut self, packet: &Packet<'t, B>, refusal: Refusal) -> Verdict<'t> {
+        refuse(packet, refusal, self.made, self.pipeline, self.scene, self.out)
+    }
+}
+
+/// Finds out which packets concern a service, and has the heads of their flows' buckets fetched.
+fn find<'t, B: PacketBuf>(
+    packets: &mut Packets<'t, B>,
+    services: &'t Services,
+    pipeline: &Pipeline<B>,
+) -> ArrayVec<Wanted<'t>, BURST> {
+    let mut wanted = ArrayVec::new();
+    // The socket of the last client's packet, with its service: mostly the next one's too.
+    let mut last = None;
+    for (number, packet) in packets.iter_mut().enumerate() {
+        let task = match (&packet.verdict, packet.origin) {
+            (Verdict::Dispatch { .. }, _) => to_service(packet, services, &mut last, pipeline),
+            (Verdict::Route, Origin::Tunnel(_)) if services.has_address(packet.parsed.destination) => {
+                to_service(packet, services, &mut last, pipeline)
+            }
+            (Verdict::Route, Origin::Port(_) | Origin::Tunnel(_)) => from_server(packet, services, pipeline),
+            _ => None,
+        };
+        match (task, &packet.verdict) {
+            (Some(Task::Translated(service, server)), Verdict::Dispatch { .. }) => {
+                // It may belong to another worker, who wants the whole frame.
+                wanted.push(Wanted { packet: number, task: Task::Translated(service, server) });
+            }
+            (Some(task), verdict) => {
+                if let Verdict::Dispatch { l3_offset, .. } = *verdict {
+                    let length = packet.parsed.total_length as usize;
+                    packet.buffer.trim_front(usize::from(l3_offset));
+                    packet.buffer.truncate(length);
+                }
+                wanted.push(Wanted { packet: number, task });
+            }
+            (None, Verdict::Dispatch { port, .. }) => packet.verdict = Verdict::Punt(Twin::Port(*port)),
+            (None, _) => {}
+        }
+    }
+    wanted
+}
+
+/// The socket at which the last client's packet arrived, with its service.
+type Last<'t> = Option<(Socket, &'t Service)>;
+
+/// What a packet to a service's address is; `None` if it is for the node itself.
+fn to_service<'t, B: PacketBuf>(
+    packet: &Packet<'t, B>,
+    services: &'t Services,
+    last: &mut Last<'t>,
+    pipeline: &Pipeline<B>,
+) -> Option<Task<'t>> {
+    let parsed = &packet.parsed;
+    if parsed.fragment == Fragment::Later {
+        // The kernel puts together what is its own, such as a long ping.
+        return matches!(parsed.protocol, Protocol::TCP | Protocol::UDP).then_some(Task::LaterFragment);
+    }
+    if let Some(quoted) = quoted_packet(packet) {
+        return Some(Task::Error(quoted));
+    }
+    let ports = parsed.ports?;
+    let socket = Socket { address: parsed.destination, port: ports.destination, protocol: parsed.protocol };
+    let service = match *last {
+        Some((known, service)) if known == socket => service,
+        Some(_) | None => match services.at(&socket) {
+            Some(service) => {
+                *last = Some((socket, service));
+                service
+            }
+            None => {
+                let server = Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol };
+                let (service, server) = services.behind(&server)?;
+                return Some(Task::Translated(service, server));
+            }
+        },
+    };
+    if service.gateways.is_some() {
+        return Some(Task::Gateway(service));
+    }
+    let key = FlowKey::of(parsed, packet.origin.number())?;
+    let hash = pipeline.flows.hash(&key);
+    pipeline.flows.prefetch(hash);
+    Some(Task::Forward(service, key, hash))
+}
+
+/// What a packet that is forwarded is, if it comes from a server behind NAT or tells of such a packet.
+fn from_server<'t, B: PacketBuf>(
+    packet: &Packet<'t, B>,
+    services: &'t Services,
+    pipeline: &Pipeline<B>,
+) -> Option<Task<'t>> {
+    if !services.translates() {
+        return None;
+    }
+    let parsed = &packet.parsed;
+    match (parsed.fragment, parsed.ports) {
+        (Fragment::Later, _) => {
+            let header = FragmentHeader::of(packet.buffer.data(), parsed)?;
+            pipeline.fragments.knows(&header).then_some(Task::LaterFragment)
+        }
+        (Fragment::No | Fragment::First, Some(ports)) => {
+            let socket = Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol };
+            services.behind(&socket).map(|(service, server)| Task::Back(service, server))
+        }
+        (Fragment::No | Fragment::First, None) => {
+            let quoted = quoted_packet(packet)?;
+            let server =
+                Socket { address: quoted.destination, port: quoted.ports.destination, protocol: quoted.protocol };
+            services.behind(&server).map(|_| Task::Error(quoted))
+        }
+    }
+}
+
+/// The packet that an ICMP error quotes, whatever stands before the error in the buffer.
+fn quoted_packet<B: PacketBuf>(packet: &Packet<'_, B>) -> Option<QuotedPacket> {
+    let parsed = &packet.parsed;
+    if !matches!(parsed.protocol, Protocol::ICMP | Protocol::ICMPV6) || parsed.fragment != Fragment::No {
+        return None;
+    }
+    let start = match packet.verdict {
+        Verdict::Dispatch { l3_offset, .. } => usize::from(l3_offset),
+        _ => 0,
+    };
+    let message = parsed.l4(packet.buffer.data().get(start..)?);
+    let quote = match parsed.protocol {
+        Protocol::ICMP => Icmp::parse(message)?.embedded(message)?,
+        _ => Icmpv6::parse(message)?.embedded(message)?,
+    };
+    QuotedPacket::parse(quote)
+}
+
+/// What a packet's flow is at a service, as a first fragment tells its later ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FragmentFlow {
+    /// To the server at a position of the service at a socket.
+    Forward(Socket, BackendIndex),
+    /// From a server, by the service at a socket.
+    Back(Socket),
+}

@@ -44,7 +44,7 @@ mod flows {
     use jetway_pipelines::dispatch::flow_table::{
         BYTES_PER_FLOW, Decision, FlowKey, FlowKind, FlowTable, Lifetime, Tick, address_bytes,
     };
-    use jetway_pipelines::ids::{BackendIndex, ServiceIndex};
+    use jetway_pipelines::ids::BackendIndex;
     use jetway_pipelines::packet::Protocol;
 
     /// Packets that are looked up together.
@@ -53,8 +53,7 @@ mod flows {
     /// Bursts between two looks at the clock.
     const BURSTS: usize = 32;
 
-    const DECISION: Decision =
-        Decision { service: ServiceIndex(1), backend: BackendIndex(2), epoch: 3, position: 4, translated_port: 5 };
+    const DECISION: Decision = Decision::new(BackendIndex(2), 4);
 
     /// The key of a flow's number: made, not loaded, so that the table's loads are all that is slow.
     fn key(number: u32) -> FlowKey {

@@ -162,7 +162,7 @@ impl FlowTable {
     pub fn hash(&self, key: &FlowKey) -> FlowHash {
         let hash = self.hasher.hash_one(key);
         // Bits 40.. choose one bucket, bits 8..32 the other; the tag is of the bits between.
-        let bucket = |hash: u64| (u128::from(hash) * self.heads.len() as u128 >> 64) as u32;
+        let bucket = |hash: u64| ((u128::from(hash) * self.heads.len() as u128) >> 64) as u32;
         FlowHash {
             first: bucket(hash),
             second: bucket(hash.rotate_left(32)),

@@ -147,7 +147,7 @@ impl Maglev {
     /// The slot that `hash` falls into, below [`Maglev::size`].
     #[inline]
     pub fn slot(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.slots.len() as u128 >> 64) as usize
+        ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize
     }
 
     /// All slots: each is the position of a member.

@@ -291,7 +291,7 @@ fn every_encapsulation_brings_the_packet_as_it_was() {
                     40
                 };
                 let mut world = World::new(1, &[]);
-                let plan = ServicePlan { forward, servers_family, ..ServicePlan::nat(family, Protocol::UDP) };
+                let plan = ServicePlan { forward, ..ServicePlan::nat(family, Protocol::UDP) };
                 world.offer([plan.service(&servers(servers_family, 1..=2))]);
                 let packet = Inner::udp(plain_client(family, 0).ip(), service_address(family), 300);
                 let mut packet = packet.class(0b1011_1010);

@@ -15,7 +15,7 @@ use crate::dispatch::flow_table::{Decision, FlowId, FlowKey, Lifetime};
 use crate::dispatch::nat::End;
 use crate::dispatch::service::Service;
 use crate::drop_reason::DropReason;
-use crate::ids::{PortId, WorkerId};
+use crate::ids::WorkerId;
 use crate::packet::{Fragment, Ports};
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Origin, Packet, Verdict};

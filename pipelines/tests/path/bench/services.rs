@@ -36,8 +36,6 @@ pub fn server_address(family: Family, number: u8) -> IpAddr {
 /// A service to be.
 pub struct ServicePlan {
     pub family: Family,
-    /// The family of the servers.
-    pub servers_family: Family,
     pub protocol: Protocol,
     pub persistence: Persistence,
     pub forward: Forward,
@@ -51,7 +49,6 @@ impl ServicePlan {
     pub fn nat(family: Family, protocol: Protocol) -> Self {
         Self {
             family,
-            servers_family: family,
             protocol,
             persistence: Persistence::Flow,
             forward: Forward::Nat,

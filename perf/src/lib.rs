@@ -2,6 +2,7 @@
 //!
 //! Every figure is a median over rounds in which all contestants took turns, with its spread; see `perf/README.md`.
 
+pub mod dispatch;
 pub mod engine;
 pub mod handshakes;
 pub mod line;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
-use jetway_perf::{engine, handshakes, micro, process, scale, system};
+use jetway_perf::{dispatch, engine, handshakes, micro, process, scale, system};
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.
 #[derive(Parser)]
@@ -59,6 +59,8 @@ enum Command {
         #[arg(long, value_enum)]
         vary: Option<engine::Vary>,
     },
+    /// Whole turns of a worker that dispatches a service's packets to its servers.
+    Dispatch,
     /// The parts of a packet's way, each alone.
     Micro,
     /// Handshakes a second.
@@ -95,6 +97,10 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             pinned();
             results.extend(engine::measure(vary, effort));
         }
+        Command::Dispatch => {
+            pinned();
+            results.extend(dispatch::measure(effort));
+        }
         Command::Micro => {
             pinned();
             results.extend(micro::measure(effort));
@@ -109,6 +115,7 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             results.extend(micro::measure(effort));
             results.extend(handshakes::measure(effort));
             results.extend(engine::measure(None, effort));
+            results.extend(dispatch::measure(effort));
         }
     }
     Ok(())

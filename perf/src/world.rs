@@ -10,6 +10,7 @@ use jetway_engine::links::{self, OtherEnds};
 use jetway_engine::worker::Worker;
 use jetway_pipelines::buffer::{BufferPool, HeapBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::ecn::Dscp;
@@ -79,15 +80,20 @@ impl BufferPool<HeapBuf> for NoPool {
 impl World {
     /// A worker with `peers` peers, each with an IPv4 and an IPv6 address and a session.
     pub fn new(peers: usize) -> Self {
+        Self::with_services(peers, Services::default(), 0)
+    }
+
+    /// The same with services whose servers are neighbours on the LAN, and room for so many flows.
+    pub fn with_services(peers: usize, services: Services, flows: usize) -> Self {
         let aead = Aead::best();
         let layout = layout(1);
         let peers: Vec<_> = (0..peers).map(peer).collect();
-        let mut publisher = Publisher::new(Arc::new(tables(allowed_ips(&peers))));
+        let mut publisher = Publisher::new(Arc::new(tables(allowed_ips(&peers), services)));
         let counters = Arc::new(WorkerCounters::default());
         let (mut links, mut others) = links::connect(1);
         let lines = [Line::default(), Line::default()];
         let ports = lines.iter().map(|line| PortShare::new(PortAccess::Queue(line.queue()))).collect();
-        let pipeline = Pipeline::new(settings(layout.clone(), aead, &counters));
+        let pipeline = Pipeline::new(Settings { flows, ..settings(layout.clone(), aead, &counters) });
         let links = links.remove(0);
         let mut worker =
             Worker::new(publisher.reader(), pipeline, links, ports, Box::new(NoPool), Arc::clone(&counters));
@@ -233,9 +239,10 @@ pub fn routes() -> Lpm<Route> {
     .collect()
 }
 
-fn tables(allowed_ips: Lpm<Arc<Peer>>) -> Tables {
+fn tables(allowed_ips: Lpm<Arc<Peer>>, services: Services) -> Tables {
+    let servers = services.iter().flat_map(|service| &service.servers).map(|server| (LAN, server.address));
     let tunnel = TunnelEntry { allowed_ips, ..tunnel(&[5; 32], cookie_secrets()) };
-    let neighbours = [(WAN, IpAddr::V4(ROUTER)), (LAN, IpAddr::V4(SERVER))];
+    let neighbours = [(WAN, IpAddr::V4(ROUTER)), (LAN, IpAddr::V4(SERVER))].into_iter().chain(servers);
     Tables {
         epoch: 1,
         ports: ports().into(),
@@ -243,7 +250,8 @@ fn tables(allowed_ips: Lpm<Arc<Peer>>) -> Tables {
         listeners: Arc::new([(LISTEN_PORT, TUNNEL)].into_iter().collect()),
         local: Arc::new([OUTER, [192, 0, 2, 1].into(), [10, 0, 0, 1].into()].map(IpAddr::V4).into_iter().collect()),
         routes: routes(),
-        neighbours: Arc::new(neighbours.map(|next_hop| (next_hop, NEIGHBOUR)).into_iter().collect()),
+        neighbours: Arc::new(neighbours.map(|next_hop| (next_hop, NEIGHBOUR)).collect()),
+        services: Arc::new(services),
         ..Tables::default()
     }
 }

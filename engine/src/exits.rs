@@ -99,12 +99,11 @@ impl<B: PacketBuf> Exits<B> {
 impl<B: PacketBuf> Outputs<B> for Exits<B> {
     fn send(&mut self, port: PortId, frame: B) -> Result<(), B> {
         let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
-        if share.pending.is_full() {
-            self.flush_port(port.index());
-        }
+        let Err(full) = share.pending.try_push(frame) else { return Ok(()) };
+        self.flush_port(port.index());
         match self.ports.get_mut(port.index()) {
-            Some(share) => share.pending.try_push(frame).map_err(|full| full.element()),
-            None => Err(frame),
+            Some(share) => share.pending.try_push(full.element()).map_err(|full| full.element()),
+            None => Err(full.element()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What one IP packet says that stages ask for, whatever its version.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::drop_reason::DropReason;
 
@@ -119,6 +119,20 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Stands where nothing is known of a packet's IP header.
+    pub const NOTHING: Self = Self {
+        source: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        destination: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        total_length: 0,
+        l4_offset: 0,
+        protocol: Protocol::NO_NEXT,
+        fragment: Fragment::No,
+        ports: None,
+        dont_fragment: true,
+        traffic_class: 0,
+        ttl: 0,
+    };
+
     /// Parses a bare IP packet of either version; other bytes may follow it.
     ///
     /// The transport's header may be malformed: a router forwards it as it is. The checksum of an IPv4 header is
@@ -145,73 +159,76 @@ impl Parsed {
     /// Parses the beginning of a packet, as ICMP errors quote it: it may be cut anywhere behind its IP headers.
     /// `total_length` is of what is there.
     pub fn from_quote(quote: &[u8]) -> Option<Self> {
-        let mut parsed = match quote.first()? >> 4 {
-            4 => Self::of_ipv4(&Ipv4::parse_quote(quote).ok()?),
-            6 => Self::of_ipv6(&Ipv6::parse_quote(quote).ok()?),
+        let mut parsed = Self::NOTHING;
+        match quote.first()? >> 4 {
+            4 => parsed.take_ipv4(&Ipv4::parse_quote(quote).ok()?, quote),
+            6 => parsed.take_ipv6(&Ipv6::parse_quote(quote).ok()?, quote),
             _ => return None,
-        };
+        }
         parsed.total_length = parsed.total_length.min(u32::try_from(quote.len()).unwrap_or(u32::MAX));
-        Some(parsed.with_ports(quote))
+        Some(parsed)
     }
 
     /// Parses an IPv4 packet, as [`Parsed::from_ip`] does.
-    // Always inlined, so that the fields go to their place at once: a copy of a struct that was just written field by
-    // field waits for each of them to leave the store buffer.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn from_ipv4(data: &[u8]) -> Result<Self, IpError> {
-        Ok(Self::of_ipv4(&Ipv4::parse(data)?).with_ports(data))
-    }
-
-    #[inline(always)]
-    fn of_ipv4(header: &Ipv4) -> Self {
-        Self {
-            source: header.source.into(),
-            destination: header.destination.into(),
-            total_length: u32::from(header.total_length),
-            l4_offset: u16::from(header.header_length),
-            protocol: header.protocol,
-            fragment: header.fragment,
-            ports: None,
-            dont_fragment: header.dont_fragment,
-            traffic_class: header.traffic_class,
-            ttl: header.ttl,
-        }
+        let mut parsed = Self::NOTHING;
+        parsed.read_ipv4(data)?;
+        Ok(parsed)
     }
 
     /// Parses an IPv6 packet, as [`Parsed::from_ip`] does.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn from_ipv6(data: &[u8]) -> Result<Self, IpError> {
-        Ok(Self::of_ipv6(&Ipv6::parse(data)?).with_ports(data))
+        let mut parsed = Self::NOTHING;
+        parsed.read_ipv6(data)?;
+        Ok(parsed)
+    }
+
+    /// Parses an IPv4 packet in place; unchanged if it is malformed.
+    // In place and always inlined: a copy of a struct that was just written field by field waits for each of them to
+    // leave the store buffer.
+    #[inline(always)]
+    pub(crate) fn read_ipv4(&mut self, data: &[u8]) -> Result<(), IpError> {
+        self.take_ipv4(&Ipv4::parse(data)?, data);
+        Ok(())
     }
 
     #[inline(always)]
-    fn of_ipv6(header: &Ipv6) -> Self {
-        Self {
-            source: header.source.into(),
-            destination: header.destination.into(),
-            total_length: header.total_length,
-            l4_offset: header.header_length,
-            protocol: header.protocol,
-            fragment: header.fragment,
-            ports: None,
-            dont_fragment: true,
-            traffic_class: header.traffic_class,
-            ttl: header.hop_limit,
-        }
+    fn take_ipv4(&mut self, header: &Ipv4, data: &[u8]) {
+        self.source = header.source.into();
+        self.destination = header.destination.into();
+        self.total_length = u32::from(header.total_length);
+        self.l4_offset = u16::from(header.header_length);
+        self.protocol = header.protocol;
+        self.fragment = header.fragment;
+        self.dont_fragment = header.dont_fragment;
+        self.traffic_class = header.traffic_class;
+        self.ttl = header.ttl;
+        let (start, end) = (header.header_length.into(), usize::from(header.total_length).min(data.len()));
+        self.ports = ports(header.protocol, header.fragment, data, start, end);
     }
 
-    /// Reads the ports if there are any.
-    #[inline(always)]
-    fn with_ports(mut self, data: &[u8]) -> Self {
-        if let (Protocol::UDP | Protocol::TCP | Protocol::SCTP, Fragment::No | Fragment::First) =
-            (self.protocol, self.fragment)
-        {
-            self.ports = bytes_at(self.l4(data), 0).map(|[s0, s1, d0, d1]| Ports {
-                source: u16::from_be_bytes([*s0, *s1]),
-                destination: u16::from_be_bytes([*d0, *d1]),
-            });
-        }
-        self
+    /// Parses an IPv6 packet in place; unchanged if it is malformed.
+    #[inline]
+    pub(crate) fn read_ipv6(&mut self, data: &[u8]) -> Result<(), IpError> {
+        self.take_ipv6(&Ipv6::parse(data)?, data);
+        Ok(())
+    }
+
+    #[inline]
+    fn take_ipv6(&mut self, header: &Ipv6, data: &[u8]) {
+        self.source = header.source.into();
+        self.destination = header.destination.into();
+        self.total_length = header.total_length;
+        self.l4_offset = header.header_length;
+        self.protocol = header.protocol;
+        self.fragment = header.fragment;
+        self.dont_fragment = true;
+        self.traffic_class = header.traffic_class;
+        self.ttl = header.hop_limit;
+        let (start, end) = (header.header_length.into(), (header.total_length as usize).min(data.len()));
+        self.ports = ports(header.protocol, header.fragment, data, start, end);
     }
 
     /// The transport's header and data in the packet that was parsed, without what follows the packet.
@@ -272,4 +289,17 @@ impl Parsed {
         }
         self.traffic_class = (self.traffic_class & !3) | ecn as u8;
     }
+}
+
+/// The ports at `start` of a packet that ends at `end`, if it holds any.
+#[inline(always)]
+fn ports(protocol: Protocol, fragment: Fragment, data: &[u8], start: usize, end: usize) -> Option<Ports> {
+    let (Protocol::UDP | Protocol::TCP | Protocol::SCTP, Fragment::No | Fragment::First) = (protocol, fragment) else {
+        return None;
+    };
+    let ports: &[u8; 4] = data.get(..end).and_then(|packet| bytes_at(packet, start))?;
+    Some(Ports {
+        source: u16::from_be_bytes([ports[0], ports[1]]),
+        destination: u16::from_be_bytes([ports[2], ports[3]]),
+    })
 }

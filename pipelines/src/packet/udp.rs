@@ -10,6 +10,9 @@ use super::{Parsed, Protocol, bytes_at};
 /// Bytes of the header.
 pub const HEADER_LENGTH: usize = 8;
 
+/// Where the checksum stands in the header.
+pub(crate) const CHECKSUM_OFFSET: usize = 6;
+
 /// Why bytes are no UDP datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UdpError {

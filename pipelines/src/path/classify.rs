@@ -10,7 +10,7 @@ use crate::buffer::{ChecksumState, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
 use crate::packet::udp::{self, Udp};
-use crate::packet::{EtherType, Fragment, Frame, Parsed, Ports, Protocol};
+use crate::packet::{EtherType, Fragment, Frame, Ports, Protocol};
 use crate::tables::{PortEntry, Route, Tables, Twin};
 
 /// Parses frames that came in by `port` and decides their way. What `packets` has no room for stays in `frames`.
@@ -21,28 +21,41 @@ pub fn classify<'t, B: PacketBuf>(
     tables: &'t Tables,
 ) {
     let entry = tables.port(port);
-    let mut listener = None;
+    let mut recent = Recent::default();
     // A packet is parsed in its place: it is large, and a copy of what was just written in parts is slow.
-    for buffer in frames.drain(..) {
-        packets.push(Packet { buffer, parsed: UNPARSED, origin: Origin::Port(port), verdict: Verdict::Route });
-        let Some(packet) = packets.last_mut() else { return };
+    let (before, room) = (packets.len(), packets.remaining_capacity().min(frames.len()));
+    let origin = Origin::Port(port);
+    packets.extend(frames.drain(..room).map(|buffer| Packet {
+        buffer,
+        parsed: UNPARSED,
+        origin,
+        verdict: Verdict::Route,
+    }));
+    for packet in packets.iter_mut().skip(before) {
         let verdict = match entry {
-            Some(entry) => decide(packet, port, entry, &mut listener, tables),
+            Some(entry) => decide(packet, port, entry, &mut recent, tables),
             None => Err(DropReason::NotForUs),
         };
         packet.verdict = verdict.unwrap_or_else(Verdict::Drop);
     }
 }
 
-/// The local address and port at which the last datagram arrived, with the tunnel that listens there: mostly the
-/// next one's too.
-type Listener = Option<(IpAddr, u16, TunnelId)>;
+/// What was found out about packets of this burst: mostly it holds for the next one too.
+#[derive(Default)]
+struct Recent {
+    /// The local address and port at which a datagram arrived, with the tunnel that listens there.
+    listener: Option<(IpAddr, u16, TunnelId)>,
+    /// Source and destination of a packet that may be forwarded.
+    forwarded: Option<(IpAddr, IpAddr)>,
+    /// The address of a service.
+    service: Option<IpAddr>,
+}
 
 fn decide<'t, B: PacketBuf>(
     packet: &mut Packet<'t, B>,
     port: PortId,
     entry: &PortEntry,
-    listener: &mut Listener,
+    recent: &mut Recent,
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
@@ -56,11 +69,11 @@ fn decide<'t, B: PacketBuf>(
     }
     let l3 = frame.l3_offset;
     let ip = frame.payload(packet.buffer.data());
-    packet.parsed = match frame.ethertype {
-        EtherType::IPV4 => Parsed::from_ipv4(ip)?,
-        EtherType::IPV6 => Parsed::from_ipv6(ip)?,
+    match frame.ethertype {
+        EtherType::IPV4 => packet.parsed.read_ipv4(ip)?,
+        EtherType::IPV6 => packet.parsed.read_ipv6(ip)?,
         _ => return to_kernel,
-    };
+    }
     let parsed = &packet.parsed;
     match packet.buffer.ip_checksum() {
         ChecksumState::Good => {}
@@ -70,24 +83,32 @@ fn decide<'t, B: PacketBuf>(
     if multicast {
         return to_kernel;
     }
-    if let Some((address, number, tunnel)) = *listener
+    if let Some((address, number, tunnel)) = recent.listener
         && address == parsed.destination
         && parsed.protocol == Protocol::UDP
         && parsed.ports.is_some_and(|ports| ports.destination == number)
     {
         return to_tunnel(packet, port, l3, tunnel);
     }
-    if tables.services.has_address(parsed.destination) {
+    if recent.service == Some(parsed.destination) {
         return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
     }
-    if tables.is_local(parsed.destination) {
-        return to_node(packet, port, l3, listener, tables);
-    }
-    if !may_forward(parsed.source) || !may_forward(parsed.destination) {
-        return Err(DropReason::MartianAddress);
-    }
-    if matches!(tables.routes.lookup(parsed.source), Some(Route::Tunnel(_))) {
-        return Err(DropReason::ReversePath);
+    let is_known = |(source, destination)| source == parsed.source && destination == parsed.destination;
+    if !recent.forwarded.is_some_and(is_known) {
+        if tables.services.has_address(parsed.destination) {
+            recent.service = Some(parsed.destination);
+            return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+        }
+        if tables.is_local(parsed.destination) {
+            return to_node(packet, port, l3, recent, tables);
+        }
+        if !may_forward(parsed.source) || !may_forward(parsed.destination) {
+            return Err(DropReason::MartianAddress);
+        }
+        if matches!(tables.routes.lookup(parsed.source), Some(Route::Tunnel(_))) {
+            return Err(DropReason::ReversePath);
+        }
+        recent.forwarded = Some((parsed.source, parsed.destination));
     }
     let length = parsed.total_length as usize;
     packet.buffer.trim_front(l3);
@@ -100,7 +121,7 @@ fn to_node<'t, B: PacketBuf>(
     packet: &Packet<'t, B>,
     port: PortId,
     l3: usize,
-    listener: &mut Listener,
+    recent: &mut Recent,
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
@@ -111,7 +132,7 @@ fn to_node<'t, B: PacketBuf>(
     }
     let Some(ports) = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP) else { return to_kernel };
     let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel };
-    *listener = Some((parsed.destination, ports.destination, *tunnel));
+    recent.listener = Some((parsed.destination, ports.destination, *tunnel));
     to_tunnel(packet, port, l3, *tunnel)
 }
 

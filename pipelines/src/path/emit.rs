@@ -6,37 +6,58 @@ use super::packet::{Packets, Verdict};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
-use crate::packet::{EtherType, MacAddress, ethernet};
+use crate::packet::{EtherType, ethernet};
 use crate::tables::Tables;
 
 /// Turns [`Verdict::Emit`] into a frame that is ready to send, or lets the packet wait for the neighbour.
 pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
     // Packets of a burst mostly have the same next hop.
-    let mut last: Option<(PortId, IpAddr, &MacAddress)> = None;
+    let mut last: Option<Way> = None;
     for packet in packets.iter_mut() {
         let Verdict::Emit { port, next_hop } = packet.verdict else { continue };
-        let Some(entry) = tables.port(port) else {
-            packet.verdict = Verdict::Drop(DropReason::NoRoute);
-            continue;
+        let way = match &last {
+            Some(way) if way.next_hop == next_hop && way.port == port => way,
+            Some(_) | None => match Way::find(port, next_hop, tables) {
+                Ok(way) => &*last.insert(way),
+                Err(verdict) => {
+                    packet.verdict = verdict;
+                    continue;
+                }
+            },
         };
-        let known = last.filter(|(last_port, address, _)| *last_port == port && *address == next_hop);
-        let found = known.map(|(_, _, mac)| mac).or_else(|| tables.neighbours.get(&(port, next_hop)));
-        let Some(neighbour) = found else {
-            packet.verdict = Verdict::HoldForNeighbour(port, next_hop);
-            continue;
-        };
-        last = Some((port, next_hop, neighbour));
-        let ethertype = match packet.buffer.data().first().map(|byte| byte >> 4) {
-            Some(4) => EtherType::IPV4,
-            Some(_) | None => EtherType::IPV6,
+        let header = match packet.buffer.data().first().map(|byte| byte >> 4) {
+            Some(4) => &way.ipv4,
+            Some(_) | None => &way.ipv6,
         };
         let grown = packet.buffer.grow_front(ethernet::HEADER_LENGTH);
         packet.verdict = match (grown, packet.buffer.data_mut().first_chunk_mut()) {
-            (Ok(()), Some(header)) => {
-                ethernet::write(header, *neighbour, entry.mac, ethertype);
+            (Ok(()), Some(place)) => {
+                *place = *header;
                 Verdict::Send(port)
             }
             (Ok(()), None) | (Err(_), _) => Verdict::Drop(DropReason::BufferNoRoom),
         };
+    }
+}
+
+/// The link-layer headers to a next hop.
+struct Way {
+    port: PortId,
+    next_hop: IpAddr,
+    ipv4: [u8; ethernet::HEADER_LENGTH],
+    ipv6: [u8; ethernet::HEADER_LENGTH],
+}
+
+impl Way {
+    /// Looks the neighbour up; what becomes of the packet if it is not there is the error.
+    fn find<'t>(port: PortId, next_hop: IpAddr, tables: &Tables) -> Result<Self, Verdict<'t>> {
+        let entry = tables.port(port).ok_or(Verdict::Drop(DropReason::NoRoute))?;
+        let neighbour = tables.neighbours.get(&(port, next_hop)).ok_or(Verdict::HoldForNeighbour(port, next_hop))?;
+        let header = |ethertype| {
+            let mut header = [0; ethernet::HEADER_LENGTH];
+            ethernet::write(&mut header, *neighbour, entry.mac, ethertype);
+            header
+        };
+        Ok(Self { port, next_hop, ipv4: header(EtherType::IPV4), ipv6: header(EtherType::IPV6) })
     }
 }

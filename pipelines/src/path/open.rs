@@ -1,15 +1,18 @@
 //! The stage that decrypts: every data message of a burst in one call of the AEAD.
 
-use arrayvec::ArrayVec;
-use jetway_aead::OpenJob;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+use jetway_aead::OpenJob;
+
+use super::admission::Admission;
 use super::event::HandshakeEvent;
 use super::outputs::Outputs;
 use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
+use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
 use crate::packet::Parsed;
@@ -17,22 +20,32 @@ use crate::packet::ecn::{self, Inconsistent};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
-use crate::wireguard::message::{Data, MessageType};
+use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
 use crate::wireguard::{Endpoint, Receiver, message};
 
 /// A data message on its way to and through the AEAD.
 struct Pending {
-    packet: usize,
-    slot: SlotIndex,
-    tunnel: TunnelId,
     counter: u64,
-    start: usize,
-    length: usize,
+    packet: u8,
+    run: u8,
+    start: u16,
+    length: u16,
 }
 
-/// Data messages of one burst.
-type Messages = ArrayVec<Pending, BURST>;
+/// Messages in a row to one session by one tunnel's port: looked up, judged and noted once.
+struct Run {
+    receiver: u32,
+    slot: SlotIndex,
+    tunnel: TunnelId,
+    refusal: Option<DropReason>,
+}
+
+/// The data messages of one burst and their runs. Large, and so made once and never moved.
+struct Messages {
+    pending: ArrayVec<Pending, BURST>,
+    runs: ArrayVec<Run, BURST>,
+}
 
 /// Decrypts the packets that [`Verdict::Open`] names, and admits handshake messages.
 pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
@@ -41,210 +54,244 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    let mut pending = find_slots(packets, pipeline, scene, out);
-    if pending.is_empty() {
+    let mut messages = Messages { pending: ArrayVec::new_const(), runs: ArrayVec::new_const() };
+    find_messages(packets, &mut messages, pipeline, scene, out);
+    if messages.pending.is_empty() {
         return;
     }
-    prefetch_sessions(&pending, pipeline);
-    pending.retain(|wanted| match check_session(wanted, pipeline, scene) {
-        Ok(()) => true,
-        Err(reason) => {
-            if let Some(packet) = packets.get_mut(wanted.packet) {
-                packet.verdict = Verdict::Drop(reason);
-            }
-            false
-        }
-    });
-    let authentic = decrypt(packets, &pending, pipeline);
-    accept(packets, &pending, &authentic, pipeline, scene, out);
+    prefetch_sessions(&messages, pipeline);
+    for run in &mut messages.runs {
+        run.refusal = check_session(run, pipeline, scene).err();
+    }
+    let authentic = decrypt(packets, &messages, pipeline);
+    accept(packets, &messages, authentic, pipeline, scene, out);
 }
 
-/// Reads the headers: data messages to this worker come back with their slots, all others get their verdict.
-fn find_slots<'t, B: PacketBuf, O: Outputs<B>>(
+/// Reads the headers: data messages to this worker go to `messages`, all others get their verdict.
+fn find_messages<'t, B: PacketBuf, O: Outputs<B>>(
     packets: &mut Packets<'t, B>,
+    messages: &mut Messages,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'t>,
     out: &mut O,
-) -> Messages {
-    let mut pending = Messages::new();
-    // The index of the last message: mostly the next one's too.
-    let mut last: Option<(u32, SlotIndex)> = None;
+) {
     for (number, packet) in packets.iter_mut().enumerate() {
-        let Verdict::Open { tunnel, port, message, length } = packet.verdict else { continue };
-        let (start, length) = (usize::from(message), usize::from(length));
-        let bytes = packet.buffer.data().get(start..start + length).unwrap_or_default();
-        match message::classify(bytes) {
-            Err(_) => packet.verdict = Verdict::Drop(DropReason::WireguardMalformed),
-            Ok(MessageType::Data) => match find_slot(bytes, &mut last, pipeline) {
-                Ok((slot, counter)) => pending.push(Pending { packet: number, slot, tunnel, counter, start, length }),
-                Err(Elsewhere::Worker(to)) => packet.verdict = Verdict::HandOff { to, port },
-                Err(Elsewhere::Nowhere(reason)) => packet.verdict = Verdict::Drop(reason),
-            },
-            Ok(kind) => {
-                let from = endpoint_of(&packet.parsed);
-                let reason = pipeline.admission.admit(kind, bytes, tunnel, from, scene, out);
-                packet.verdict = Verdict::Drop(reason);
+        let Verdict::Open { tunnel, port, message: start, length } = packet.verdict else { continue };
+        let (from, to) = (usize::from(start), usize::from(start) + usize::from(length));
+        let bytes = packet.buffer.data().get(from..to).unwrap_or_default();
+        let Ok(header) = Data::parse(bytes) else {
+            packet.verdict = Verdict::Drop(not_data(packet, bytes, tunnel, pipeline, scene, out));
+            continue;
+        };
+        let of_run = |run: &Run| run.receiver == header.receiver && run.tunnel == tunnel;
+        if !messages.runs.last().is_some_and(of_run) {
+            match find_slot(header.receiver, pipeline) {
+                Ok(slot) => messages.runs.push(Run { receiver: header.receiver, slot, tunnel, refusal: None }),
+                Err(Elsewhere::Worker(to)) => {
+                    packet.verdict = Verdict::HandOff { to, port };
+                    continue;
+                }
+                Err(Elsewhere::Nowhere) => {
+                    packet.verdict = Verdict::Drop(DropReason::WireguardNoSession);
+                    continue;
+                }
             }
         }
+        let run = (messages.runs.len() - 1) as u8;
+        messages.pending.push(Pending { counter: header.counter, packet: number as u8, run, start, length });
     }
-    pending
+}
+
+/// What becomes of a message that is no data message: the handshaker's, or malformed.
+#[cold]
+fn not_data<B: PacketBuf, O: Outputs<B>>(
+    packet: &Packet<'_, B>,
+    bytes: &[u8],
+    tunnel: TunnelId,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'_>,
+    out: &mut O,
+) -> DropReason {
+    match message::classify(bytes) {
+        Ok(kind) => pipeline.admission.admit(kind, bytes, tunnel, Source::of(&packet.parsed).endpoint(), scene, out),
+        Err(_) => DropReason::WireguardMalformed,
+    }
 }
 
 enum Elsewhere {
     Worker(WorkerId),
-    Nowhere(DropReason),
+    Nowhere,
 }
 
-fn find_slot<B>(
-    bytes: &[u8],
-    last: &mut Option<(u32, SlotIndex)>,
-    pipeline: &Pipeline<B>,
-) -> Result<(SlotIndex, u64), Elsewhere> {
-    let nowhere = |reason| Err(Elsewhere::Nowhere(reason));
-    let Some(header) = Data::parse(bytes).ok() else { return nowhere(DropReason::WireguardMalformed) };
-    if let Some((index, slot)) = *last
-        && index == header.receiver
-    {
-        return Ok((slot, header.counter));
-    }
-    let Some((node, worker, slot)) = pipeline.index_layout.decode(header.receiver) else {
-        return nowhere(DropReason::WireguardNoSession);
-    };
+/// The slot that a receiver index stands for.
+fn find_slot<B>(receiver: u32, pipeline: &Pipeline<B>) -> Result<SlotIndex, Elsewhere> {
+    let (node, worker, slot) = pipeline.index_layout.decode(receiver).ok_or(Elsewhere::Nowhere)?;
     if node != pipeline.node {
-        return nowhere(DropReason::WireguardNoSession);
+        return Err(Elsewhere::Nowhere);
     }
     if worker != pipeline.worker {
         return Err(Elsewhere::Worker(worker));
     }
     pipeline.slots.prefetch_place(slot);
-    *last = Some((header.receiver, slot));
-    Ok((slot, header.counter))
+    Ok(slot)
 }
 
 /// Has the memory of all sessions of the burst fetched at once: with many peers none of it is in the cache, and one
 /// wait for all is shorter than one after the other.
-fn prefetch_sessions<B>(pending: &[Pending], pipeline: &Pipeline<B>) {
-    let changes = || {
-        pending.iter().enumerate().filter(|(number, wanted)| {
-            number.checked_sub(1).and_then(|before| pending.get(before)).is_none_or(|before| before.slot != wanted.slot)
-        })
-    };
-    for (_, wanted) in changes() {
-        if let Some(receiver) = pipeline.slots.get(wanted.slot) {
-            receiver.prefetch(wanted.counter);
+fn prefetch_sessions<B>(messages: &Messages, pipeline: &Pipeline<B>) {
+    let firsts = messages.pending.chunk_by(|a, b| a.run == b.run).filter_map(|run| run.first());
+    for (run, first) in messages.runs.iter().zip(firsts) {
+        if let Some(receiver) = pipeline.slots.get(run.slot) {
+            receiver.prefetch(first.counter);
         }
     }
-    for (_, wanted) in changes() {
-        if let Some(receiver) = pipeline.slots.get(wanted.slot) {
+    for run in &messages.runs {
+        if let Some(receiver) = pipeline.slots.get(run.slot) {
             receiver.peer.prefetch();
             receiver.session.prefetch();
         }
     }
 }
 
-/// Whether there is a session for the message that may still be used.
-fn check_session<B>(wanted: &Pending, pipeline: &Pipeline<B>, scene: &Scene<'_>) -> Result<(), DropReason> {
-    let receiver = pipeline.slots.get(wanted.slot).filter(|receiver| receiver.peer.tunnel == wanted.tunnel);
+/// Whether there is a session for the run that may still be used.
+fn check_session<B>(run: &Run, pipeline: &Pipeline<B>, scene: &Scene<'_>) -> Result<(), DropReason> {
+    let receiver = pipeline.slots.get(run.slot).filter(|receiver| receiver.peer.tunnel == run.tunnel);
     let receiver = receiver.ok_or(DropReason::WireguardNoSession)?;
     if receiver.peer.is_removed() {
         return Err(DropReason::PeerRemoved);
     }
-    if receiver.session.is_expired(scene.now) || wanted.counter >= REJECT_AFTER_MESSAGES {
+    if receiver.session.is_expired(scene.now) {
         return Err(DropReason::WireguardSessionExpired);
     }
     Ok(())
 }
 
-/// Runs the AEAD over all pending messages. Returns which were authentic, in their order.
-fn decrypt<B: PacketBuf>(
-    packets: &mut Packets<'_, B>,
-    pending: &[Pending],
-    pipeline: &Pipeline<B>,
-) -> ArrayVec<bool, BURST> {
-    let mut jobs: ArrayVec<OpenJob<'_>, BURST> = ArrayVec::new();
-    let mut next = pending.iter().peekable();
-    for (number, packet) in packets.iter_mut().enumerate() {
-        let Some(wanted) = next.next_if(|wanted| wanted.packet == number) else { continue };
-        let sealed = wanted.start + DATA_HEADER_SIZE..wanted.start + wanted.length;
+/// Whether each pending message was authentic, by its number.
+type Authentic = u64;
+
+// A bit for each message of a burst.
+const _: () = assert!(BURST <= Authentic::BITS as usize);
+
+/// Runs the AEAD over all pending messages whose sessions may be used; the others get their verdict.
+fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipeline: &Pipeline<B>) -> Authentic {
+    let mut jobs = ArrayVec::<OpenJob<'_>, BURST>::new_const();
+    let mut in_jobs: Authentic = 0;
+    let mut all = packets.iter_mut().enumerate();
+    for (number, wanted) in messages.pending.iter().enumerate() {
+        // Both go by ascending numbers.
+        let Some((_, packet)) = all.find(|(number, _)| *number == usize::from(wanted.packet)) else { break };
+        let Some(run) = messages.runs.get(usize::from(wanted.run)) else { continue };
+        let exhausted = (wanted.counter >= REJECT_AFTER_MESSAGES).then_some(DropReason::WireguardSessionExpired);
+        if let Some(reason) = run.refusal.or(exhausted) {
+            packet.verdict = Verdict::Drop(reason);
+            continue;
+        }
+        let sealed =
+            usize::from(wanted.start) + DATA_HEADER_SIZE..usize::from(wanted.start) + usize::from(wanted.length);
         let buffer = packet.buffer.data_mut().get_mut(sealed).unwrap_or_default();
         // `check_session` saw the slot in use, and nothing in between changes slots.
-        let Some(receiver) = pipeline.slots.get(wanted.slot) else { continue };
+        let Some(receiver) = pipeline.slots.get(run.slot) else { continue };
         jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
+        in_jobs |= 1 << number;
     }
     pipeline.aead.open_burst(&mut jobs);
-    jobs.iter().map(|job| job.authentic).collect()
+    let mut authentic = 0;
+    for job in &jobs {
+        let lowest = in_jobs & in_jobs.wrapping_neg();
+        in_jobs ^= lowest;
+        authentic |= if job.authentic { lowest } else { 0 };
+    }
+    authentic
 }
 
 /// Takes in what was authentic, and notes once for each run of a session's packets that the peer was heard.
 fn accept<B: PacketBuf, O: Outputs<B>>(
     packets: &mut Packets<'_, B>,
-    pending: &[Pending],
-    authentic: &[bool],
+    messages: &Messages,
+    authentic: Authentic,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'_>,
     out: &mut O,
 ) {
-    let mut heard: Option<Heard> = None;
-    for (wanted, authentic) in pending.iter().zip(authentic) {
-        let Some(packet) = packets.get_mut(wanted.packet) else { continue };
-        let Some(receiver) = pipeline.slots.get_mut(wanted.slot) else { continue };
-        if !authentic {
-            packet.verdict = Verdict::Drop(DropReason::WireguardForged);
+    let mut number = 0;
+    for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
+        let Some(run) = messages_of_run.first().and_then(|first| messages.runs.get(usize::from(first.run))) else {
+            continue;
+        };
+        let first_number = number;
+        number += messages_of_run.len();
+        // A run that may not be used has its verdict.
+        if run.refusal.is_some() {
             continue;
         }
-        if receiver.window.accept(wanted.counter).is_err() {
-            packet.verdict = Verdict::Drop(DropReason::WireguardReplayed);
-            continue;
-        }
-        pipeline.counters.opened.add(1);
-        let content = if wanted.length == DATA_HEADER_SIZE + TAG_SIZE { Content::Empty } else { Content::Data };
-        let from = endpoint_of(&packet.parsed);
-        match heard.as_mut().filter(|heard| heard.slot == wanted.slot && heard.from == from) {
-            Some(heard) => heard.add(wanted.length, content),
-            None => {
-                if let Some(done) = heard.replace(Heard::new(wanted.slot, from, wanted.length, content)) {
-                    done.note(pipeline, scene.now, out);
+        let Pipeline { slots, counters, admission, .. } = pipeline;
+        let Some(receiver) = slots.get_mut(run.slot) else { continue };
+        let mut heard: Option<Heard> = None;
+        for (number, wanted) in (first_number..).zip(messages_of_run) {
+            let Some(packet) = packets.get_mut(usize::from(wanted.packet)) else { continue };
+            if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver) {
+                // What was dropped before the AEAD keeps its reason.
+                if matches!(packet.verdict, Verdict::Open { .. }) {
+                    packet.verdict = Verdict::Drop(reason);
+                }
+                continue;
+            }
+            let from = Source::of(&packet.parsed);
+            match &mut heard {
+                Some(heard) if heard.from == from => heard.add(wanted),
+                heard => {
+                    if let Some(done) = heard.replace(Heard::new(from, wanted)) {
+                        done.note(receiver, counters, admission, scene.now, out);
+                    }
                 }
             }
+            packet.verdict = match unwrap(packet, wanted, run.tunnel, receiver, scene.tables) {
+                Ok(()) => Verdict::Route,
+                Err(reason) => Verdict::Drop(reason),
+            };
         }
-        let receiver = pipeline.slots.get_mut(wanted.slot);
-        packet.verdict = match receiver.map(|receiver| unwrap(packet, wanted, receiver, scene.tables)) {
-            Some(Ok(())) => Verdict::Route,
-            Some(Err(reason)) => Verdict::Drop(reason),
-            None => Verdict::Drop(DropReason::WireguardNoSession),
-        };
+        if let Some(done) = heard {
+            done.note(receiver, counters, admission, scene.now, out);
+        }
     }
-    if let Some(done) = heard {
-        done.note(pipeline, scene.now, out);
+}
+
+/// Whether a message counts: it is authentic and was not seen before.
+fn prove(wanted: &Pending, authentic: bool, receiver: &mut Receiver) -> Result<(), DropReason> {
+    if !authentic {
+        return Err(DropReason::WireguardForged);
     }
+    receiver.window.accept(wanted.counter).map_err(|_| DropReason::WireguardReplayed)
 }
 
 /// Leaves only the inner packet in the buffer, if the peer may send it.
 fn unwrap<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
     wanted: &Pending,
+    tunnel: TunnelId,
     receiver: &mut Receiver,
     tables: &Tables,
 ) -> Result<(), DropReason> {
     let outer_ecn = packet.parsed.ecn();
-    let room = wanted.length - DATA_HEADER_SIZE - TAG_SIZE;
-    packet.buffer.trim_front(wanted.start + DATA_HEADER_SIZE);
+    let room = wanted.inner_length();
+    packet.buffer.trim_front(usize::from(wanted.start) + DATA_HEADER_SIZE);
     packet.buffer.truncate(room);
     if room == 0 {
         return Err(DropReason::Consumed);
     }
     let data = packet.buffer.data();
-    packet.parsed = match data.first().map(|first| first >> 4) {
-        Some(4) => Parsed::from_ipv4(data).map_err(|_| DropReason::InnerMalformed)?,
-        Some(6) => Parsed::from_ipv6(data).map_err(|_| DropReason::InnerMalformed)?,
+    let read = match data.first().map(|first| first >> 4) {
+        Some(4) => packet.parsed.read_ipv4(data),
+        Some(6) => packet.parsed.read_ipv6(data),
         Some(_) | None => return Err(DropReason::InnerMalformed),
     };
+    read.map_err(|_| DropReason::InnerMalformed)?;
     let inner = &packet.parsed;
     // The seal proves who sent the header, not that it is right: a router checks it (RFC 1812 section 5.2.2).
     inner.verify_header_checksum(data)?;
     if receiver.allowed_source != Some((tables.epoch, inner.source)) {
-        let tunnel = tables.tunnel(wanted.tunnel).ok_or(DropReason::WireguardNoSession)?;
-        match tunnel.allowed_ips.lookup(inner.source) {
+        let entry = tables.tunnel(tunnel).ok_or(DropReason::WireguardNoSession)?;
+        match entry.allowed_ips.lookup(inner.source) {
             Some(owner) if Arc::ptr_eq(owner, &receiver.peer) => {}
             Some(_) | None => return Err(DropReason::InnerSourceNotAllowed),
         }
@@ -252,7 +299,7 @@ fn unwrap<B: PacketBuf>(
     }
     let (length, inner_ecn) = (inner.total_length as usize, inner.ecn());
     packet.buffer.truncate(length);
-    packet.origin = Origin::Tunnel(wanted.tunnel);
+    packet.origin = Origin::Tunnel(tunnel);
     let ecn = ecn::decapsulate(inner_ecn, outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
     if ecn != inner_ecn {
         packet.parsed.set_ecn(packet.buffer.data_mut(), ecn);
@@ -260,45 +307,76 @@ fn unwrap<B: PacketBuf>(
     Ok(())
 }
 
-/// The sender of a UDP datagram and the address of ours that it was sent to.
-fn endpoint_of(outer: &Parsed) -> Endpoint {
-    let remote = SocketAddr::new(outer.source, outer.ports.map_or(0, |ports| ports.source));
-    Endpoint { remote, local: Some(outer.destination) }
+/// Where a datagram came from and went to, as its headers say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Source {
+    address: IpAddr,
+    port: u16,
+    local: IpAddr,
 }
 
-/// A run of authentic messages of one session from one endpoint.
+impl Source {
+    fn of(outer: &Parsed) -> Self {
+        let port = outer.ports.map_or(0, |ports| ports.source);
+        Self { address: outer.source, port, local: outer.destination }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint { remote: SocketAddr::new(self.address, self.port), local: Some(self.local) }
+    }
+}
+
+impl Pending {
+    /// Bytes of the padded packet inside: `Data::parse` took no message that is shorter than a keepalive.
+    fn inner_length(&self) -> usize {
+        usize::from(self.length).saturating_sub(DATA_HEADER_SIZE + TAG_SIZE)
+    }
+}
+
+/// Authentic messages of one session in a row from one endpoint.
 struct Heard {
-    slot: SlotIndex,
-    from: Endpoint,
+    from: Source,
+    messages: u64,
     bytes: u64,
     content: Content,
 }
 
 impl Heard {
-    fn new(slot: SlotIndex, from: Endpoint, bytes: usize, content: Content) -> Self {
-        Self { slot, from, bytes: bytes as u64, content }
+    fn new(from: Source, message: &Pending) -> Self {
+        let mut heard = Self { from, messages: 0, bytes: 0, content: Content::Empty };
+        heard.add(message);
+        heard
     }
 
-    fn add(&mut self, bytes: usize, content: Content) {
-        self.bytes += bytes as u64;
-        if content == Content::Data {
+    fn add(&mut self, message: &Pending) {
+        self.messages += 1;
+        self.bytes += u64::from(message.length);
+        if message.inner_length() > 0 {
             self.content = Content::Data;
         }
     }
 
-    fn note<B, O: Outputs<B>>(&self, pipeline: &mut Pipeline<B>, now: Instant, out: &mut O) {
-        let Some(receiver) = pipeline.slots.get_mut(self.slot) else { return };
+    fn note<B, O: Outputs<B>>(
+        &self,
+        receiver: &mut Receiver,
+        counters: &WorkerCounters,
+        admission: &mut Admission,
+        now: Instant,
+        out: &mut O,
+    ) {
+        counters.opened.add(self.messages);
         let second = Some(now.as_seconds());
         let is_noted = std::mem::replace(&mut receiver.noted, second) == second;
         let peer = &receiver.peer;
-        let moved = peer.endpoint.load() != Some(self.from);
+        let from = self.from.endpoint();
+        let moved = peer.endpoint.load() != Some(from);
         if moved {
             // A writer that we meet brings the same news or newer; the peer's next packet tells.
-            peer.endpoint.store(self.from);
+            peer.endpoint.store(from);
         }
         // Once a second is as good as always: the memory is of minutes.
         if moved || !is_noted {
-            pipeline.admission.remember(self.from, now);
+            admission.remember(from, now);
         }
         peer.activity.received(now, self.content);
         peer.traffic.received(self.bytes);
@@ -314,6 +392,8 @@ impl Heard {
             peer.handshake_answered();
             lost += 1;
         }
-        pipeline.counters.events_lost.add(lost);
+        if lost > 0 {
+            counters.events_lost.add(lost);
+        }
     }
 }

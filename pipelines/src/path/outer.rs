@@ -1,11 +1,12 @@
 //! The headers outside a tunnel's messages: which port, which addresses, and their writing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::buffer::{L4Offload, Network, NoRoom, PacketBuf, Transport};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
 use crate::packet::ipv4::Fragmentation;
+use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::Checksum;
 use crate::packet::{Protocol, ethernet, ipv4, ipv6, udp};
 use crate::tables::{ChecksumBy, Route, Tables};
@@ -19,17 +20,63 @@ pub struct Outer {
     pub port: PortId,
     /// Whose link-layer address to send to.
     pub next_hop: IpAddr,
-    addresses: Addresses,
-    source_port: u16,
-    destination_port: u16,
+    headers: Headers,
     mtu: u16,
     checksum_by: ChecksumBy,
 }
 
+/// IP and UDP headers in which only what differs from message to message is missing.
 #[derive(Clone, Copy, Debug)]
-enum Addresses {
-    V4 { source: Ipv4Addr, destination: Ipv4Addr },
-    V6 { source: Ipv6Addr, destination: Ipv6Addr },
+enum Headers {
+    V4([u8; V4_LENGTH]),
+    V6([u8; V6_LENGTH]),
+}
+
+const V4_LENGTH: usize = ipv4::HEADER_LENGTH + udp::HEADER_LENGTH;
+const V6_LENGTH: usize = ipv6::HEADER_LENGTH + udp::HEADER_LENGTH;
+
+impl Headers {
+    /// The headers between two addresses, or `None` if these are of different families.
+    fn new(source: IpAddr, destination: IpAddr, ports: [u16; 2]) -> Option<Self> {
+        let [source_port, destination_port] = ports;
+        let mut datagram = [0; udp::HEADER_LENGTH];
+        udp::write(&mut datagram, source_port, destination_port, 0, Checksum::None);
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let mut headers = [0; V4_LENGTH];
+                let header = ipv4::Header {
+                    source,
+                    destination,
+                    protocol: Protocol::UDP,
+                    traffic_class: 0,
+                    ttl: HOP_LIMIT,
+                    fragmentation: Fragmentation::Allowed { identification: 0 },
+                    total_length: 0,
+                };
+                let (ip, udp) = headers.split_first_chunk_mut()?;
+                header.write(ip);
+                udp.copy_from_slice(&datagram);
+                Some(Self::V4(headers))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut headers = [0; V6_LENGTH];
+                let header = ipv6::Header {
+                    source,
+                    destination,
+                    protocol: Protocol::UDP,
+                    traffic_class: 0,
+                    flow_label: 0,
+                    hop_limit: HOP_LIMIT,
+                    payload_length: 0,
+                };
+                let (ip, udp) = headers.split_first_chunk_mut()?;
+                header.write(ip);
+                udp.copy_from_slice(&datagram);
+                Some(Self::V6(headers))
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
 }
 
 const HOP_LIMIT: u8 = 64;
@@ -47,17 +94,12 @@ impl Outer {
         let entry = tables.port(port).ok_or(DropReason::NoRoute)?;
         let ours = endpoint.local.filter(|address| tables.is_local(*address));
         let source = ours.or(preferred).or_else(|| entry.source.towards(destination)).ok_or(DropReason::NoRoute)?;
-        let addresses = match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses::V4 { source, destination },
-            (IpAddr::V6(source), IpAddr::V6(destination)) => Addresses::V6 { source, destination },
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Err(DropReason::NoRoute),
-        };
+        let ports = [source_port, endpoint.remote.port()];
+        let headers = Headers::new(source, destination, ports).ok_or(DropReason::NoRoute)?;
         Ok(Self {
             port,
             next_hop: gateway.unwrap_or(destination),
-            addresses,
-            source_port,
-            destination_port: endpoint.remote.port(),
+            headers,
             mtu: route_mtu.map_or(entry.mtu, |mtu| mtu.min(entry.mtu)),
             checksum_by: entry.l4_checksum,
         })
@@ -65,11 +107,10 @@ impl Outer {
 
     /// Bytes of the IP and UDP headers.
     const fn overhead(&self) -> u16 {
-        let ip = match self.addresses {
-            Addresses::V4 { .. } => ipv4::HEADER_LENGTH,
-            Addresses::V6 { .. } => ipv6::HEADER_LENGTH,
-        };
-        (ip + udp::HEADER_LENGTH) as u16
+        match self.headers {
+            Headers::V4(_) => V4_LENGTH as u16,
+            Headers::V6(_) => V6_LENGTH as u16,
+        }
     }
 
     /// The longest inner packet that fits without outer fragments.
@@ -84,46 +125,29 @@ impl Outer {
     pub fn wrap<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
         let datagram = buffer.data().len() + udp::HEADER_LENGTH;
         let length = u16::try_from(datagram).map_err(|_| NoRoom(datagram))?;
-        buffer.grow_front(udp::HEADER_LENGTH)?;
-        self.write_udp(buffer, length, Checksum::None);
-        match self.addresses {
-            Addresses::V4 { source, destination } => {
+        match &self.headers {
+            Headers::V4(headers) => {
                 *ip_id = ip_id.wrapping_add(1);
-                let header = ipv4::Header {
-                    source,
-                    destination,
-                    protocol: Protocol::UDP,
-                    traffic_class,
-                    ttl: HOP_LIMIT,
-                    fragmentation: Fragmentation::Allowed { identification: *ip_id },
-                    total_length: length.saturating_add(ipv4::HEADER_LENGTH as u16),
-                };
-                buffer.grow_front(ipv4::HEADER_LENGTH)?;
-                if let Some(place) = buffer.data_mut().first_chunk_mut() {
-                    header.write(place);
-                }
+                buffer.grow_front(V4_LENGTH)?;
+                let Some(place) = buffer.data_mut().first_chunk_mut() else { return Err(NoRoom(V4_LENGTH)) };
+                *place = *headers;
+                complete_v4(place, traffic_class, length, *ip_id);
             }
-            Addresses::V6 { source, destination } => {
-                self.checksum_v6(buffer, length, source.into(), destination.into());
-                let header = ipv6::Header {
-                    source,
-                    destination,
-                    protocol: Protocol::UDP,
-                    traffic_class,
-                    flow_label: 0,
-                    hop_limit: HOP_LIMIT,
-                    payload_length: length,
-                };
-                buffer.grow_front(ipv6::HEADER_LENGTH)?;
-                if let Some(place) = buffer.data_mut().first_chunk_mut() {
-                    header.write(place);
-                }
+            Headers::V6(headers) => {
+                buffer.grow_front(V6_LENGTH)?;
+                let Some(place) = buffer.data_mut().first_chunk_mut() else { return Err(NoRoom(V6_LENGTH)) };
+                *place = *headers;
+                complete_v6(place, traffic_class, length);
+                self.checksum_v6(buffer, length);
             }
         }
         Ok(())
     }
 
-    fn checksum_v6<B: PacketBuf>(&self, buffer: &mut B, length: u16, source: IpAddr, destination: IpAddr) {
+    /// Fills in the UDP checksum over IPv6, whose field is still zero.
+    fn checksum_v6<B: PacketBuf>(&self, buffer: &mut B, length: u16) {
+        let Ok(ip) = Ipv6::parse(buffer.data()) else { return };
+        let (source, destination) = (ip.source.into(), ip.destination.into());
         let checksum = match self.checksum_by {
             ChecksumBy::Nic => {
                 buffer.offload_l4_checksum(L4Offload {
@@ -134,14 +158,40 @@ impl Outer {
                 });
                 udp::offload_seed(source, destination, length)
             }
-            ChecksumBy::Software => udp::checksum_of(source, destination, buffer.data()),
+            ChecksumBy::Software => {
+                let datagram = buffer.data().get(ipv6::HEADER_LENGTH..).unwrap_or_default();
+                udp::checksum_of(source, destination, datagram)
+            }
         };
-        self.write_udp(buffer, length, Checksum::Value(checksum));
-    }
-
-    fn write_udp<B: PacketBuf>(&self, buffer: &mut B, length: u16, checksum: Checksum) {
-        if let Some(place) = buffer.data_mut().first_chunk_mut() {
-            udp::write(place, self.source_port, self.destination_port, length, checksum);
+        if let Some(field) = buffer.data_mut().get_mut(ipv6::HEADER_LENGTH + udp::CHECKSUM_OFFSET..) {
+            for (byte, value) in field.iter_mut().zip(checksum.to_be_bytes()) {
+                *byte = value;
+            }
         }
     }
+}
+
+/// Fills in what a message changes in the headers over IPv4, with the checksum of the IP header (RFC 1624).
+#[inline(always)]
+fn complete_v4(headers: &mut [u8; V4_LENGTH], traffic_class: u8, datagram: u16, identification: u16) {
+    let total = datagram.saturating_add(ipv4::HEADER_LENGTH as u16);
+    // These words were zero in the checksum so far, but for the version beside the traffic class.
+    let old = u16::from_be_bytes([headers[10], headers[11]]);
+    let sum = u32::from(!old) + u32::from(traffic_class) + u32::from(total) + u32::from(identification);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    headers[1] = traffic_class;
+    [headers[2], headers[3]] = total.to_be_bytes();
+    [headers[4], headers[5]] = identification.to_be_bytes();
+    [headers[10], headers[11]] = checksum.to_be_bytes();
+    [headers[24], headers[25]] = datagram.to_be_bytes();
+}
+
+/// Fills in what a message changes in the headers over IPv6.
+#[inline(always)]
+fn complete_v6(headers: &mut [u8; V6_LENGTH], traffic_class: u8, datagram: u16) {
+    headers[0] |= traffic_class >> 4;
+    headers[1] |= traffic_class << 4;
+    [headers[4], headers[5]] = datagram.to_be_bytes();
+    [headers[44], headers[45]] = datagram.to_be_bytes();
 }

@@ -1,13 +1,13 @@
 //! A packet on its way through the stages: its buffer, what is known of it, and what was decided.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId, WorkerId};
-use crate::packet::{Fragment, Parsed, Protocol};
+use crate::packet::Parsed;
 use crate::tables::Twin;
 use crate::wireguard::Peer;
 
@@ -31,18 +31,7 @@ pub struct Packet<'t, B> {
 }
 
 /// Stands where nothing is known of a packet's IP header: a frame that is not IP, a keepalive, a handshake message.
-pub const UNPARSED: Parsed = Parsed {
-    source: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    destination: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    total_length: 0,
-    l4_offset: 0,
-    protocol: Protocol::NO_NEXT,
-    fragment: Fragment::No,
-    ports: None,
-    dont_fragment: true,
-    traffic_class: 0,
-    ttl: 0,
-};
+pub const UNPARSED: Parsed = Parsed::NOTHING;
 
 /// Where a packet came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +55,7 @@ impl Origin {
 }
 
 /// What happens to a packet next. Stages only decide; the sweep acts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Verdict<'t> {
     /// Decrypt: a WireGuard message at `message` bytes from the start of the frame.
     Open {

@@ -277,6 +277,15 @@ impl<B: PacketBuf> Pipeline<B> {
         scene: &Scene<'t>,
         out: &mut O,
     ) {
+        if !made.is_empty() {
+            self.forward_passes(made, scene, out);
+        }
+    }
+
+    /// Apart, so that what is rare needs no room on the stack of what is not.
+    #[cold]
+    #[inline(never)]
+    fn forward_passes<'t, O: Outputs<B>>(&mut self, made: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
         for _ in 0..MADE_PASSES {
             if made.is_empty() {
                 return;

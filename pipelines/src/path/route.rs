@@ -9,9 +9,10 @@ use super::packet::{Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
-use crate::ids::{PortId, TunnelId};
+use crate::ids::TunnelId;
 use crate::packet::icmp_error::Cause;
 use crate::packet::mss::{MssLimit, clamp_mss};
+use crate::packet::{Parsed, Protocol};
 use crate::tables::{Route, Tables, Twin};
 
 /// Why a packet goes no further, and what its sender is told.
@@ -47,80 +48,69 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
         if !matches!(packet.verdict, Verdict::Route) {
             continue;
         }
-        packet.verdict = match decide(packet, &mut last, scene.tables) {
-            Ok(Way { verdict, mtu, .. }) if fits(packet, mtu) => verdict,
-            Ok(Way { verdict, mtu, .. }) => too_big(packet, verdict, mtu, made, pipeline, scene, out),
-            Err(refusal) => refuse(packet, refusal, made, pipeline, scene, out),
-        };
+        match decide(packet, &mut last, scene.tables) {
+            Ok(mtu) if fits(packet, mtu) => {}
+            Ok(mtu) => packet.verdict = too_big(packet, packet.verdict, mtu, made, pipeline, scene, out),
+            Err(refusal) => packet.verdict = refuse(packet, refusal, made, pipeline, scene, out),
+        }
     }
 }
 
 /// Where a packet goes and how long it may be.
 pub(super) struct Way<'t> {
-    /// [`Verdict::Emit`], [`Verdict::Seal`] or [`Verdict::Punt`].
+    /// [`Verdict::Emit`] or [`Verdict::Seal`].
     pub verdict: Verdict<'t>,
     /// The longest packet that it carries.
     pub mtu: u16,
-    /// The address to speak from on it, for packets that we make.
+    /// The address to speak from, if the route has one.
     pub source: Option<IpAddr>,
-    /// The tunnel that it leads into.
-    pub tunnel: Option<TunnelId>,
+    /// The tunnel that it goes into.
+    pub into: Option<TunnelId>,
 }
 
-/// Where the last packet that was forwarded came from and went to, with its route: mostly the next one's too.
-type Last<'t> = Option<(Origin, IpAddr, &'t Route)>;
+/// A packet that was forwarded, with its way: mostly the next one's too.
+struct Last<'t> {
+    origin: Origin,
+    source: IpAddr,
+    destination: IpAddr,
+    way: Way<'t>,
+}
 
+impl Last<'_> {
+    fn is_as<B>(&self, packet: &Packet<'_, B>) -> bool {
+        let parsed = &packet.parsed;
+        self.destination == parsed.destination && self.source == parsed.source && self.origin == packet.origin
+    }
+}
+
+/// Gives the packet its verdict, and tells how long it may be.
 fn decide<'t, B: PacketBuf>(
     packet: &mut Packet<'t, B>,
-    last: &mut Last<'t>,
+    last: &mut Option<Last<'t>>,
     tables: &'t Tables,
-) -> Result<Way<'t>, Refusal> {
-    let destination = packet.parsed.destination;
-    let known = last.filter(|(origin, address, _)| *origin == packet.origin && *address == destination);
-    if let Origin::Tunnel(tunnel) = packet.origin {
-        if known.is_none() {
-            if tables.is_local(destination) {
-                let verdict = Verdict::Punt(Twin::Tunnel(tunnel));
-                return Ok(Way { verdict, mtu: u16::MAX, source: None, tunnel: None });
+) -> Result<u16, Refusal> {
+    let way = match last {
+        Some(last) if last.is_as(packet) => &last.way,
+        last => {
+            if let Origin::Tunnel(tunnel) = packet.origin
+                && tables.is_local(packet.parsed.destination)
+            {
+                packet.verdict = Verdict::Punt(Twin::Tunnel(tunnel));
+                return Ok(u16::MAX);
             }
-            if !may_forward(destination) {
-                return Err(DropReason::MartianAddress.into());
-            }
+            let way = find_way(packet, tables)?;
+            let Packet { origin, parsed: Parsed { source, destination, .. }, .. } = *packet;
+            &last.insert(Last { origin, source, destination, way }).way
         }
-        if !may_forward(packet.parsed.source) {
-            return Err(DropReason::MartianAddress.into());
-        }
-    }
-    let route = match known {
-        Some((_, _, route)) => Some(route),
-        None => tables.routes.lookup(destination),
     };
-    *last = route.map(|route| (packet.origin, destination, route));
-    let way = way_by(route, destination, tables)?;
+    packet.verdict = way.verdict;
     hop(packet)?;
-    clamp_for(packet, &way, tables);
-    Ok(way)
-}
-
-/// The way that leads to an address.
-pub(super) fn way_to<'t>(destination: IpAddr, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
-    way_by(tables.routes.lookup(destination), destination, tables)
-}
-
-fn way_by<'t>(route: Option<&'t Route>, destination: IpAddr, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
-    match route {
-        None => Err(Refusal::telling(DropReason::NoRoute, Cause::NoRoute)),
-        Some(Route::Blackhole) => Err(DropReason::RouteBlackhole.into()),
-        Some(Route::Unreachable) => Err(Refusal::telling(DropReason::RouteBlackhole, Cause::AddressUnreachable)),
-        Some(Route::Prohibit) => Err(Refusal::telling(DropReason::RouteBlackhole, Cause::Prohibited)),
-        Some(Route::Port { port, gateway, source, mtu }) => {
-            to_port(*port, *gateway, *source, *mtu, destination, tables)
-        }
-        Some(Route::Tunnel(tunnel)) => to_tunnel(destination, *tunnel, tables),
-    }
+    clamp_for(packet, way, tables);
+    Ok(way.mtu)
 }
 
 /// Takes one hop off a packet that the node forwards.
+#[inline]
 pub(super) fn hop<B: PacketBuf>(packet: &mut Packet<'_, B>) -> Result<(), Refusal> {
     if packet.origin == Origin::Node {
         return Ok(());
@@ -129,49 +119,61 @@ pub(super) fn hop<B: PacketBuf>(packet: &mut Packet<'_, B>) -> Result<(), Refusa
     left.ok_or(Refusal::telling(DropReason::TtlExceeded, Cause::TimeExceeded))
 }
 
-/// Has TCP keep to the MTU of the tunnels that a packet comes from and goes to.
+/// TCP learns from its handshake what fits through each tunnel on the way.
+#[inline]
 pub(super) fn clamp_for<B: PacketBuf>(packet: &mut Packet<'_, B>, way: &Way<'_>, tables: &Tables) {
-    if let Some(tunnel) = way.tunnel {
-        clamp(packet, tunnel, tables);
-    }
-    if let Origin::Tunnel(tunnel) = packet.origin {
-        clamp(packet, tunnel, tables);
+    if packet.parsed.protocol == Protocol::TCP {
+        let from = if let Origin::Tunnel(tunnel) = packet.origin { Some(tunnel) } else { None };
+        for tunnel in [from, way.into].into_iter().flatten() {
+            clamp(packet, tunnel, tables);
+        }
     }
 }
 
-fn to_port<'t>(
-    port: PortId,
-    gateway: Option<IpAddr>,
-    source: Option<IpAddr>,
-    route_mtu: Option<u16>,
-    destination: IpAddr,
-    tables: &Tables,
-) -> Result<Way<'t>, Refusal> {
-    let entry = tables.port(port).ok_or(DropReason::NoRoute)?;
-    let mtu = route_mtu.map_or(entry.mtu, |mtu| mtu.min(entry.mtu));
-    let verdict = Verdict::Emit { port, next_hop: gateway.unwrap_or(destination) };
-    Ok(Way { verdict, mtu, source: source.or_else(|| entry.source.towards(destination)), tunnel: None })
+/// The way of a packet that is not for the node itself.
+fn find_way<'t, B: PacketBuf>(packet: &Packet<'t, B>, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
+    let Parsed { source, destination, .. } = packet.parsed;
+    if matches!(packet.origin, Origin::Tunnel(_)) && !(may_forward(source) && may_forward(destination)) {
+        return Err(DropReason::MartianAddress.into());
+    }
+    way_to(destination, tables)
 }
 
-/// The way into a tunnel.
-fn to_tunnel<'t>(destination: IpAddr, id: TunnelId, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
+/// The way that leads to an address.
+pub(super) fn way_to(destination: IpAddr, tables: &Tables) -> Result<Way<'_>, Refusal> {
+    match tables.routes.lookup(destination) {
+        None => Err(Refusal::telling(DropReason::NoRoute, Cause::NoRoute)),
+        Some(Route::Blackhole) => Err(DropReason::RouteBlackhole.into()),
+        Some(Route::Unreachable) => Err(Refusal::telling(DropReason::RouteBlackhole, Cause::AddressUnreachable)),
+        Some(Route::Prohibit) => Err(Refusal::telling(DropReason::RouteBlackhole, Cause::Prohibited)),
+        Some(Route::Port { port, gateway, source, mtu }) => {
+            let entry = tables.port(*port).ok_or(DropReason::NoRoute)?;
+            let verdict = Verdict::Emit { port: *port, next_hop: gateway.unwrap_or(destination) };
+            Ok(Way { verdict, mtu: mtu.map_or(entry.mtu, |mtu| mtu.min(entry.mtu)), source: *source, into: None })
+        }
+        Some(Route::Tunnel(tunnel)) => to_tunnel(destination, *tunnel, tables),
+    }
+}
+
+/// The way of a packet into a tunnel.
+fn to_tunnel(destination: IpAddr, id: TunnelId, tables: &Tables) -> Result<Way<'_>, Refusal> {
     let tunnel = tables.tunnel(id).ok_or(DropReason::NoRoute)?;
     let Some(peer) = tunnel.allowed_ips.lookup(destination) else {
         return Err(Refusal::telling(DropReason::NoAllowedIp, Cause::AddressUnreachable));
     };
     // Other packets are routed before it is looked at.
     peer.prefetch();
-    let source = tunnel.source.towards(destination);
-    Ok(Way { verdict: Verdict::Seal(peer), mtu: tunnel.mtu, source, tunnel: Some(id) })
+    Ok(Way { verdict: Verdict::Seal(peer), mtu: tunnel.mtu, source: None, into: Some(id) })
 }
 
 /// Sends a packet of the node itself, which the kernel gave to the tunnel's twin, on to its peer.
 pub fn from_twin<'t, B: PacketBuf>(packet: &mut Packet<'t, B>, tunnel: TunnelId, tables: &'t Tables) {
-    packet.verdict = match to_tunnel(packet.parsed.destination, tunnel, tables) {
-        Ok(way) if fits(packet, way.mtu) => {
-            clamp_for(packet, &way, tables);
-            way.verdict
-        }
+    let way = to_tunnel(packet.parsed.destination, tunnel, tables);
+    if way.is_ok() {
+        clamp(packet, tunnel, tables);
+    }
+    packet.verdict = match way {
+        Ok(way) if fits(packet, way.mtu) => way.verdict,
         // The kernel keeps to the twin's MTU: this was under way while the MTU was lowered.
         Ok(_) => Verdict::Drop(DropReason::TooBig),
         Err(refusal) => Verdict::Drop(refusal.reason),

@@ -22,7 +22,7 @@ use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
 use crate::wireguard::{Endpoint, Peer, Session};
 
-/// Packets in a row to one peer: looked up, counted and noted once.
+/// The packets of a burst to one peer: looked up, counted and noted once.
 struct Run<'t> {
     peer: &'t Arc<Peer>,
     packets: u64,
@@ -31,19 +31,23 @@ struct Run<'t> {
     content: Content,
 }
 
-/// What a run needs to be encrypted and sent.
+/// What a run needs, besides its session, to be encrypted and sent.
 struct Ready<'t> {
-    session: Guard<Option<Arc<Session>>>,
+    remote_index: u32,
     next_counter: u64,
+    /// The longest inner packet that fits without outer fragments.
+    room: usize,
+    /// The longest padded packet.
+    limit: usize,
     outer: Outer,
     tunnel: &'t TunnelEntry,
 }
 
-impl Ready<'_> {
-    fn session(&self) -> Option<&Session> {
-        self.session.as_deref()
-    }
-}
+/// The runs of a burst. Large, and so made once and never moved.
+type Runs<'t> = ArrayVec<Run<'t>, BURST>;
+
+/// The session of each run, apart from the runs so that the AEAD can borrow keys while runs change.
+type Sessions = ArrayVec<Guard<Option<Arc<Session>>>, BURST>;
 
 /// Why a run cannot be encrypted now.
 enum NotReady {
@@ -59,31 +63,56 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    let (mut runs, run_of) = find_runs(packets);
-    if runs.is_empty() {
+    if !packets.iter().any(|packet| matches!(packet.verdict, Verdict::Seal(_))) {
         return;
     }
-    // All sessions are fetched at once: with many peers none of them is in the cache.
-    let sessions: ArrayVec<_, BURST> = runs.iter().map(|run| run.peer.sending_session()).collect();
-    if sessions.len() > 1 {
-        sessions.iter().flat_map(|session| session.as_ref()).for_each(|session| session.prefetch());
-    }
-    for ((number, run), session) in runs.iter_mut().enumerate().zip(sessions) {
-        let outcome = prepare_run(run, session, pipeline, scene, out);
-        let refusal = match outcome {
-            Ok(ready) => {
-                run.ready = Some(ready);
-                continue;
-            }
+    let (mut runs, mut run_of) = (Runs::new_const(), RunOf::new_const());
+    find_runs(packets, &mut runs, &mut run_of);
+    let mut sessions = Sessions::new_const();
+    find_sessions(&runs, &mut sessions);
+    for ((number, run), session) in runs.iter_mut().enumerate().zip(&sessions) {
+        let refusal = match prepare_run(run, session.as_ref(), pipeline, scene, out) {
+            Ok(()) => continue,
             Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
             Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
         };
         for (packet, _) in packets.iter_mut().zip(&run_of).filter(|(_, of)| usize::from(**of) == number) {
-            packet.verdict = refusal.clone();
+            packet.verdict = refusal;
         }
     }
-    prepare_packets(packets, &mut runs, &run_of, made, pipeline, scene, out);
-    encrypt(packets, &runs, &run_of, pipeline);
+    let mut jobs = ArrayVec::<SealJob<'_>, BURST>::new_const();
+    for (packet, number) in packets.iter_mut().zip(&run_of) {
+        let Verdict::Seal(_) = packet.verdict else { continue };
+        let number = usize::from(*number);
+        let session = sessions.get(number).and_then(|session| session.as_ref());
+        let (Some(run), Some(session)) = (runs.get_mut(number), session) else { continue };
+        let Some(ready) = run.ready.as_mut() else { continue };
+        let length = packet.buffer.data().len();
+        if length > ready.room {
+            packet.verdict = too_big(packet, packet.verdict, ready.room as u16, made, pipeline, scene, out);
+            continue;
+        }
+        let counter = ready.next_counter;
+        ready.next_counter += 1;
+        let header = Data::header(ready.remote_index, counter);
+        if frame_message(&mut packet.buffer, header, ready.limit.max(length)).is_err() {
+            packet.verdict = Verdict::Drop(DropReason::BufferNoRoom);
+            continue;
+        }
+        if length > 0 {
+            run.content = Content::Data;
+        }
+        let message = packet.buffer.data_mut();
+        run.bytes += message.len() as u64;
+        jobs.push(SealJob {
+            key: &session.key,
+            counter,
+            buffer: message.get_mut(DATA_HEADER_SIZE..).unwrap_or_default(),
+        });
+    }
+    pipeline.aead.seal_burst(&mut jobs);
+    pipeline.counters.sealed.add(jobs.len() as u64);
+    drop(jobs);
     wrap(packets, &runs, &run_of, pipeline);
     for run in runs.iter().filter(|run| run.bytes > 0) {
         run.peer.activity.sent(scene.now, run.content);
@@ -97,67 +126,95 @@ type RunOf = ArrayVec<u8, BURST>;
 const NO_RUN: u8 = u8::MAX;
 
 /// One run for each peer of the burst, and which packet belongs to which.
-fn find_runs<'t, B>(packets: &Packets<'t, B>) -> (ArrayVec<Run<'t>, BURST>, RunOf) {
+fn find_runs<'t, B>(packets: &Packets<'t, B>, runs: &mut Runs<'t>, run_of: &mut RunOf) {
     const PLACES: usize = 128;
-    let mut runs: ArrayVec<Run<'t>, BURST> = ArrayVec::new();
-    let mut run_of = RunOf::new();
     // The last run of each class of peer numbers: a guess that is mostly right.
     let mut guesses = [NO_RUN; PLACES];
+    let mut last: Option<(&'t Arc<Peer>, u8)> = None;
     for packet in packets {
         let Verdict::Seal(peer) = packet.verdict else {
             run_of.push(NO_RUN);
             continue;
         };
-        let place = peer.index.index() % PLACES;
-        let guess = guesses.get(place).copied().unwrap_or(NO_RUN);
-        let is_peers = |run: &Run<'_>| Arc::ptr_eq(run.peer, peer);
-        let known = match runs.get(usize::from(guess)).filter(|run| is_peers(run)) {
-            Some(_) => Some(usize::from(guess)),
-            None => runs.iter().position(is_peers),
+        let number = match last {
+            Some((known, number)) if Arc::ptr_eq(known, peer) => number,
+            Some(_) | None => find_run(peer, runs, &mut guesses),
         };
-        let number = known.unwrap_or_else(|| {
-            runs.push(Run { peer, packets: 0, ready: None, bytes: 0, content: Content::Empty });
-            runs.len() - 1
-        });
-        if let Some(run) = runs.get_mut(number) {
+        last = Some((peer, number));
+        if let Some(run) = runs.get_mut(usize::from(number)) {
             run.packets += 1;
         }
-        if let Some(guess) = guesses.get_mut(place) {
-            *guess = number as u8;
-        }
-        run_of.push(number as u8);
+        run_of.push(number);
     }
-    (runs, run_of)
 }
 
-/// Finds the session, reserves the nonces and works out the outer headers for a run.
+/// The number of the peer's run, which is begun if there is none.
+fn find_run<'t, const PLACES: usize>(peer: &'t Arc<Peer>, runs: &mut Runs<'t>, guesses: &mut [u8; PLACES]) -> u8 {
+    // The address tells peers apart as well as their numbers do, without a look at their memory. Fibonacci hashing
+    // (Knuth, volume 3, section 6.4): equal distances between addresses do not fall into few places.
+    let place = (Arc::as_ptr(peer).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let place = place as usize % PLACES;
+    let guess = guesses.get(place).copied().unwrap_or(NO_RUN);
+    let is_peers = |run: &Run<'_>| Arc::ptr_eq(run.peer, peer);
+    let known = match runs.get(usize::from(guess)).filter(|run| is_peers(run)) {
+        Some(_) => Some(usize::from(guess)),
+        None if guess == NO_RUN => None,
+        None => runs.iter().position(is_peers),
+    };
+    let number = known.unwrap_or_else(|| {
+        runs.push(Run { peer, packets: 0, ready: None, bytes: 0, content: Content::Empty });
+        runs.len() - 1
+    });
+    if let Some(guess) = guesses.get_mut(place) {
+        *guess = number as u8;
+    }
+    number as u8
+}
+
+/// Has all sessions fetched at once: with many peers none of them is in the cache.
+fn find_sessions(runs: &Runs<'_>, sessions: &mut Sessions) {
+    sessions.extend(runs.iter().map(|run| run.peer.sending_session()));
+    if sessions.len() > 1 {
+        sessions.iter().flat_map(|session| session.as_ref()).for_each(|session| session.prefetch());
+    }
+}
+
+/// Looks at the session, reserves the nonces and works out the outer headers for a run.
 fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
-    run: &Run<'t>,
-    session: Guard<Option<Arc<Session>>>,
+    run: &mut Run<'t>,
+    session: Option<&Arc<Session>>,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'t>,
     out: &mut O,
-) -> Result<Ready<'t>, NotReady> {
+) -> Result<(), NotReady> {
     let peer = run.peer;
     if peer.is_removed() {
         return Err(NotReady::Drop(DropReason::PeerRemoved));
     }
     let endpoint = peer.endpoint.load().ok_or(NotReady::Drop(DropReason::NoEndpoint))?;
     let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
-    let usable = session.as_ref().filter(|session| !session.is_expired(scene.now));
-    let Some(current) = usable else {
+    let Some(session) = session.filter(|session| !session.is_expired(scene.now)) else {
         want_handshake(peer, pipeline, out);
         return Err(NotReady::Wait);
     };
-    if current.wants_rekey(scene.now) {
+    if session.wants_rekey(scene.now) {
         want_handshake(peer, pipeline, out);
     }
     let outer = Outer::resolve(endpoint, tunnel.listen_port, scene.tables).map_err(NotReady::Drop)?;
-    let Some(next_counter) = current.counter.reserve(run.packets) else {
+    let Some(next_counter) = session.counter.reserve(run.packets) else {
         want_handshake(peer, pipeline, out);
         return Err(NotReady::Drop(DropReason::SendSessionExhausted));
     };
-    Ok(Ready { session, next_counter, outer, tunnel })
+    let room = outer.room_for_inner();
+    run.ready = Some(Ready {
+        remote_index: session.remote_index,
+        next_counter,
+        room: room.into(),
+        limit: tunnel.mtu.min(room).into(),
+        outer,
+        tunnel,
+    });
+    Ok(())
 }
 
 fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipeline<B>, out: &mut O) {
@@ -168,49 +225,15 @@ fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipe
     }
 }
 
-/// Pads each packet and puts its data header before it.
-fn prepare_packets<'t, B: PacketBuf, O: Outputs<B>>(
-    packets: &mut Packets<'t, B>,
-    runs: &mut [Run<'t>],
-    run_of: &RunOf,
-    made: &mut Packets<'t, B>,
-    pipeline: &mut Pipeline<B>,
-    scene: &Scene<'t>,
-    out: &mut O,
-) {
-    for (packet, number) in packets.iter_mut().zip(run_of) {
-        let Verdict::Seal(peer) = packet.verdict else { continue };
-        let Some(run) = runs.get_mut(usize::from(*number)) else { continue };
-        let Some(ready) = run.ready.as_mut() else { continue };
-        let length = packet.buffer.data().len();
-        let room = ready.outer.room_for_inner();
-        if length > usize::from(room) {
-            packet.verdict = too_big(packet, Verdict::Seal(peer), room, made, pipeline, scene, out);
-            continue;
-        }
-        let counter = ready.next_counter;
-        ready.next_counter += 1;
-        let Some(session) = ready.session() else { continue };
-        let header = Data::header(session.remote_index, counter);
-        let limit = usize::from(ready.tunnel.mtu.min(room)).max(length);
-        if frame_message(&mut packet.buffer, header, limit).is_err() {
-            packet.verdict = Verdict::Drop(DropReason::BufferNoRoom);
-            continue;
-        }
-        run.bytes += packet.buffer.data().len() as u64;
-        if length > 0 {
-            run.content = Content::Data;
-        }
-    }
-}
-
-/// `packet` becomes header, packet, zero padding and room for the tag. Padding does not go past `limit`
-/// (paper, section 5.4.6).
+/// `packet` becomes header, packet, zero padding and room for the tag. Padding does not go past `limit`, which is at
+/// least the packet's length (paper, section 5.4.6).
 fn frame_message<B: PacketBuf>(buffer: &mut B, header: [u8; DATA_HEADER_SIZE], limit: usize) -> Result<(), NoRoom> {
     let length = buffer.data().len();
     let padded = length.next_multiple_of(PADDING).min(limit);
     buffer.grow_back(padded - length + TAG_SIZE)?;
-    if let Some(padding) = buffer.data_mut().get_mut(length..padded) {
+    if padded > length
+        && let Some(padding) = buffer.data_mut().get_mut(length..padded)
+    {
         padding.fill(0);
     }
     buffer.grow_front(DATA_HEADER_SIZE)?;
@@ -220,22 +243,8 @@ fn frame_message<B: PacketBuf>(buffer: &mut B, header: [u8; DATA_HEADER_SIZE], l
     Ok(())
 }
 
-fn encrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], run_of: &RunOf, pipeline: &Pipeline<B>) {
-    let mut jobs: ArrayVec<SealJob<'_>, BURST> = ArrayVec::new();
-    for (packet, number) in packets.iter_mut().zip(run_of) {
-        let Verdict::Seal(_) = packet.verdict else { continue };
-        let run = runs.get(usize::from(*number));
-        let Some(session) = run.and_then(|run| run.ready.as_ref()).and_then(Ready::session) else { continue };
-        let Ok(Data { counter, .. }) = Data::parse(packet.buffer.data()) else { continue };
-        let buffer = packet.buffer.data_mut().get_mut(DATA_HEADER_SIZE..).unwrap_or_default();
-        jobs.push(SealJob { key: &session.key, counter, buffer });
-    }
-    pipeline.aead.seal_burst(&mut jobs);
-    pipeline.counters.sealed.add(jobs.len() as u64);
-}
-
 /// Puts the outer UDP and IP headers before each message.
-fn wrap<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &[Run<'_>], run_of: &RunOf, pipeline: &mut Pipeline<B>) {
+fn wrap<B: PacketBuf>(packets: &mut Packets<'_, B>, runs: &Runs<'_>, run_of: &RunOf, pipeline: &mut Pipeline<B>) {
     for (packet, number) in packets.iter_mut().zip(run_of) {
         let Verdict::Seal(_) = packet.verdict else { continue };
         let Some(ready) = runs.get(usize::from(*number)).and_then(|run| run.ready.as_ref()) else { continue };

@@ -1,5 +1,7 @@
 //! Sends a client's packet on to a server, in the way that its service forwards.
 
+use std::net::IpAddr;
+
 use jetway_config::Forward;
 
 use super::Desk;
@@ -17,6 +19,7 @@ use crate::path::fragment::fragment;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Packet, Verdict};
 use crate::path::route::{Refusal, Way, clamp_for, hop, way_to};
+use crate::tables::Tables;
 
 /// Where a packet goes.
 pub struct To<'t> {
@@ -88,7 +91,8 @@ fn encapsulate<'t, B: PacketBuf, O: Outputs<B>>(
     to: &To<'t>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<(), Refusal> {
-    let ends = way.source.and_then(|source| Ends::new(source, to.server.address)).ok_or(DropReason::NoRoute)?;
+    let source = source_on(way, to.server.address, desk.scene.tables);
+    let ends = source.and_then(|source| Ends::new(source, to.server.address)).ok_or(DropReason::NoRoute)?;
     let ip_id = &mut desk.pipeline.ip_id;
     encapsulation
         .wrap(&mut packet.buffer, &packet.parsed, ends, to.entropy, ip_id)
@@ -97,8 +101,17 @@ fn encapsulate<'t, B: PacketBuf, O: Outputs<B>>(
     Ok(())
 }
 
+/// The address that we speak from to a server.
+pub fn source_on(way: &Way<'_>, server: IpAddr, tables: &Tables) -> Option<IpAddr> {
+    let of_link = || match way.verdict {
+        Verdict::Emit { port, .. } => tables.port(port)?.source.towards(server),
+        _ => tables.tunnel(way.into?)?.source.towards(server),
+    };
+    way.source.or_else(of_link)
+}
+
 /// Rewrites one end of a packet.
-pub fn rewrite<B: PacketBuf>(packet: &mut Packet<'_, B>, end: End, to: (std::net::IpAddr, u16)) -> Result<(), Refusal> {
+pub fn rewrite<B: PacketBuf>(packet: &mut Packet<'_, B>, end: End, to: (IpAddr, u16)) -> Result<(), Refusal> {
     let rewrite = Rewrite { end, address: to.0, port: to.1 };
     nat::rewrite(packet.buffer.data_mut(), &mut packet.parsed, rewrite).map_err(|_| DropReason::ServiceMalformed.into())
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::Desk;
 use super::back;
 use super::forward::note_packet;
-use super::send::{To, rewrite};
+use super::send::{To, rewrite, source_on};
 use crate::buffer::PacketBuf;
 use crate::dispatch::Backend;
 use crate::dispatch::flow_table::{Decision, FlowId, FlowKey, Lifetime};
@@ -68,7 +68,7 @@ fn stand_in<'t, B: PacketBuf, O: Outputs<B>>(
     way: &Way<'t>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<(IpAddr, u16), Refusal> {
-    let address = way.source.ok_or(DropReason::NoRoute)?;
+    let address = source_on(way, to.server.address, desk.scene.tables).ok_or(DropReason::NoRoute)?;
     if packet.parsed.fragment == Fragment::Later {
         return Ok((address, 0));
     }

@@ -72,7 +72,7 @@ fn services(forward: Forward) -> Services {
         servers,
         gateways: None,
     });
-    Services::new(vec![Arc::new(service)], (1, 2))
+    Services::new(vec![Arc::new(service)], [1, 2])
 }
 
 fn members(count: u32) -> Vec<Member> {

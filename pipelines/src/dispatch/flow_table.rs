@@ -3,8 +3,8 @@
 //! ```text
 //! key --hash--> two buckets and a tag
 //!
-//! heads  | 8 tags | 8 last-seen ticks | 8 lifetimes |   one cache line a bucket: who may be here, and who expired
-//! flows  | key, decision | ... (8 of them)              one cache line a flow
+//! heads  | 8 tags | 8 last ticks | 8 lifetimes |   one cache line a bucket: who may be here, and who expired
+//! flows  | key, decision | ... (8 of them)         one cache line a flow
 //! ```
 //!
 //! A flow lies in either of its two buckets, in the one that was emptier when it came, and never moves. One that has not
@@ -101,29 +101,74 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Head {
-    tags: [u16; WAYS],
-    seen: [Tick; WAYS],
+    /// Four tags a word, so that four are compared at once.
+    tags: [u64; 2],
+    /// The last tick of each flow's life, if it is not seen again.
+    last: [Tick; WAYS],
     lifetimes: [Option<Lifetime>; WAYS],
 }
 
 impl Head {
-    const VACANT: Self = Self { tags: [0; WAYS], seen: [Tick(0); WAYS], lifetimes: [None; WAYS] };
+    const VACANT: Self = Self { tags: [0; 2], last: [Tick(0); WAYS], lifetimes: [None; WAYS] };
 
-    /// A bit for each way with this tag, vacant and expired ones among them.
+    /// The ways with this tag, vacant and expired ones among them.
     #[inline]
-    fn with_tag(&self, tag: u16) -> u32 {
-        let mut ways = 0;
-        for (way, candidate) in self.tags.iter().enumerate() {
-            ways |= u32::from(*candidate == tag) << way;
-        }
-        ways
+    fn with_tag(&self, tag: u16) -> Ways {
+        const LOW_15: u64 = 0x7fff_7fff_7fff_7fff;
+        let searched = u64::from(tag) * 0x0001_0001_0001_0001;
+        // The upper bit of each 16 that are equal, and no other.
+        let equal = |tags: u64| {
+            let difference = tags ^ searched;
+            !((difference & LOW_15) + LOW_15 | difference | LOW_15)
+        };
+        Ways(equal(self.tags[0]) >> 15 | equal(self.tags[1]) >> 14)
     }
 
     /// Whether there is a flow at `way`, and whether it is live; `None` if the place is vacant.
     #[inline]
     fn status(&self, way: usize, now: Tick) -> Option<Status> {
-        let (lifetime, seen) = (self.lifetimes.get(way).copied()??, self.seen.get(way)?);
-        Some(if now.since(*seen) > lifetime.ticks() { Status::Expired } else { Status::Live })
+        let _occupied = self.lifetimes.get(way).copied()??;
+        Some(if now.is_after(*self.last.get(way)?) { Status::Expired } else { Status::Live })
+    }
+
+    /// Writes down a flow at `way`.
+    #[inline]
+    fn occupy(&mut self, way: usize, tag: u16, lifetime: Lifetime, now: Tick) {
+        let shift = way % 4 * 16;
+        if let Some(tags) = self.tags.get_mut(way / 4) {
+            *tags = *tags & !(0xffff << shift) | u64::from(tag) << shift;
+        }
+        self.touch(way, lifetime, now);
+    }
+
+    /// Lets a lifetime begin at `way`. A line that says so already is not written to.
+    #[inline]
+    fn touch(&mut self, way: usize, lifetime: Lifetime, now: Tick) {
+        if let (Some(class), Some(last)) = (self.lifetimes.get_mut(way), self.last.get_mut(way)) {
+            let until = now.plus(lifetime.ticks());
+            if *last != until || *class != Some(lifetime) {
+                *last = until;
+                *class = Some(lifetime);
+            }
+        }
+    }
+}
+
+/// Some of a bucket's ways: bit 16·n for way n, bit 16·n + 1 for way n + 4.
+#[derive(Clone, Copy, Debug)]
+struct Ways(u64);
+
+impl Iterator for Ways {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(bit / 16 + bit % 2 * 4)
     }
 }
 
@@ -185,9 +230,8 @@ impl FlowTable {
     pub fn prefetch_entry(&self, hash: FlowHash) {
         for bucket in [hash.first, hash.second] {
             let Some(head) = self.heads.get(bucket as usize) else { continue };
-            let ways = head.with_tag(hash.tag);
-            if ways != 0
-                && let Some(flow) = self.flows.get(place(bucket, ways.trailing_zeros() as usize))
+            if let Some(way) = head.with_tag(hash.tag).next()
+                && let Some(flow) = self.flows.get(place(bucket, way))
             {
                 prefetch_read(flow);
             }
@@ -203,10 +247,7 @@ impl FlowTable {
     #[inline]
     fn find_in(&self, bucket: u32, tag: u16, key: &FlowKey, now: Tick) -> Option<FlowId> {
         let head = self.heads.get(bucket as usize)?;
-        let mut ways = head.with_tag(tag);
-        while ways != 0 {
-            let way = ways.trailing_zeros() as usize;
-            ways &= ways - 1;
+        for way in head.with_tag(tag) {
             let place = place(bucket, way);
             if self.flows.get(place)?.key == *key && head.status(way, now) == Some(Status::Live) {
                 return Some(FlowId(place as u32));
@@ -247,12 +288,10 @@ impl FlowTable {
     #[inline]
     pub fn touch(&mut self, id: FlowId, lifetime: Lifetime, now: Tick) {
         let (bucket, way) = id.split();
-        let Some(head) = self.heads.get_mut(bucket) else { return };
-        if let (Some(class @ Some(_)), Some(seen)) = (head.lifetimes.get_mut(way), head.seen.get_mut(way))
-            && (*seen != now || *class != Some(lifetime))
+        if let Some(head) = self.heads.get_mut(bucket)
+            && let Some(Some(_)) = head.lifetimes.get(way)
         {
-            *seen = now;
-            *class = Some(lifetime);
+            head.touch(way, lifetime, now);
         }
     }
 
@@ -272,9 +311,7 @@ impl FlowTable {
         let (bucket, way) = id.split();
         let (head, flow) = (self.heads.get_mut(bucket).ok_or(Full)?, self.flows.get_mut(id.0 as usize).ok_or(Full)?);
         *flow = Flow { key, decision };
-        *head.tags.get_mut(way).ok_or(Full)? = hash.tag;
-        *head.seen.get_mut(way).ok_or(Full)? = now;
-        *head.lifetimes.get_mut(way).ok_or(Full)? = Some(lifetime);
+        head.occupy(way, hash.tag, lifetime, now);
         Ok(id)
     }
 
@@ -330,7 +367,8 @@ impl FlowTable {
         for (head, flows) in self.heads.iter_mut().take(end).skip(from).zip(flows) {
             for (way, flow) in flows.iter().enumerate() {
                 let (Some(status), Some(lifetime)) = (head.status(way, now), head.lifetimes[way]) else { continue };
-                let visited = Visited { flow, lifetime, idle: now.since(head.seen[way]), status };
+                let idle = now.since(head.last[way].minus(lifetime.ticks()));
+                let visited = Visited { flow, lifetime, idle, status };
                 match (visit(visited), status) {
                     (Verdict::Keep, Status::Live) => {}
                     (Verdict::Remove, _) | (_, Status::Expired) => {

@@ -1,18 +1,17 @@
 //! Virtual services as workers look them up: by what a client's packet is for, and by what a server's packet is from.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jetway_config::{AllDown, Forward, OnDown, Persistence};
-use siphasher::sip::SipHasher13;
-
 use super::backend::Backend;
+use super::flow_table::address_bytes;
 use super::maglev::Maglev;
+use super::selection::SelectionHasher;
 use crate::ids::{BackendIndex, NodeId};
-use crate::packet::{Parsed, Protocol};
+use crate::packet::{Parsed, Ports, Protocol};
 use crate::wireguard::cookie::CookieChecker;
+use jetway_config::{AllDown, Forward, OnDown, Persistence};
 
 /// An address, a port and what is spoken there: UDP or TCP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,13 +109,13 @@ pub struct Services {
     /// Servers to which a service forwards by NAT: what they send is from the service.
     translated: HashMap<Socket, (u32, u16), ahash::RandomState>,
     addresses: HashSet<IpAddr, ahash::RandomState>,
-    hash_key: (u64, u64),
+    hasher: SelectionHasher,
 }
 
 impl Services {
     /// The snapshot of these services. `hash_key` is the same on all nodes that dispatch for the same clients, so that
     /// they agree.
-    pub fn new(list: Vec<Arc<Service>>, hash_key: (u64, u64)) -> Self {
+    pub fn new(list: Vec<Arc<Service>>, hash_key: [u64; 2]) -> Self {
         let numbered = || (0u32..).zip(&list);
         let translated =
             numbered().filter(|(_, service)| service.forward == Forward::Nat).flat_map(|(number, service)| {
@@ -131,7 +130,7 @@ impl Services {
             translated: translated.collect(),
             addresses: list.iter().map(|service| service.socket.address).collect(),
             list,
-            hash_key,
+            hasher: SelectionHasher::new(hash_key),
         }
     }
 
@@ -174,39 +173,24 @@ impl Services {
 
     /// The hash by which a flow is given to a server.
     pub fn flow_hash(&self, packet: &Parsed) -> u64 {
-        let mut hasher = self.hasher(packet.source);
-        write_address(&mut hasher, packet.destination);
-        hasher.write_u8(packet.protocol.0);
-        if let Some(ports) = packet.ports {
-            hasher.write(&ports.source.to_be_bytes());
-            hasher.write(&ports.destination.to_be_bytes());
-        }
-        hasher.finish()
+        let mut bytes = [0; 37];
+        let (addresses, rest) = bytes.split_at_mut(32);
+        let (source, destination) = addresses.split_at_mut(16);
+        source.copy_from_slice(&address_bytes(packet.source));
+        destination.copy_from_slice(&address_bytes(packet.destination));
+        let ports = packet.ports.unwrap_or(Ports { source: 0, destination: 0 });
+        let ([s0, s1], [d0, d1]) = (ports.source.to_be_bytes(), ports.destination.to_be_bytes());
+        rest.copy_from_slice(&[packet.protocol.0, s0, s1, d0, d1]);
+        self.hasher.hash(&bytes)
     }
 
     /// The hash by which a client in clear is given to a server, whatever its port.
     pub fn address_hash(&self, client: IpAddr) -> u64 {
-        self.hasher(client).finish()
+        self.hasher.hash(&address_bytes(client))
     }
 
     /// The hash by which a tunnel's peer is given to a server, wherever it is.
     pub fn peer_hash(&self, public_key: &[u8; 32]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        hasher.write(public_key);
-        hasher.finish()
-    }
-
-    fn hasher(&self, first: IpAddr) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        write_address(&mut hasher, first);
-        hasher
-    }
-}
-
-/// Bytes in network order, so that machines of any kind agree.
-fn write_address(hasher: &mut SipHasher13, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => hasher.write(&address.octets()),
-        IpAddr::V6(address) => hasher.write(&address.octets()),
+        self.hasher.hash(public_key)
     }
 }

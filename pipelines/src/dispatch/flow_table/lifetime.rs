@@ -43,6 +43,24 @@ impl Tick {
         let ticks = self.0.wrapping_sub(earlier.0);
         if ticks > u32::MAX / 2 { 0 } else { ticks }
     }
+
+    /// Whether this is later than `other`. Right for up to 8 years of difference.
+    #[inline]
+    pub const fn is_after(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) > 0
+    }
+
+    /// `ticks` later.
+    #[inline]
+    pub const fn plus(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks))
+    }
+
+    /// `ticks` earlier.
+    #[inline]
+    pub const fn minus(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_sub(ticks))
+    }
 }
 
 impl From<Instant> for Tick {

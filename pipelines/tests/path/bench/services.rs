@@ -102,7 +102,7 @@ impl World {
                 self.learn_neighbour(LAN, server.address);
             }
         }
-        self.tables.services = Arc::new(Services::new(services, (1, 2)));
+        self.tables.services = Arc::new(Services::new(services, [1, 2]));
         self.tables.epoch += 1;
     }
 }

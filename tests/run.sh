@@ -48,7 +48,7 @@ part_lint() {
 }
 
 part_pure() {
-  step pure cargo test --locked --no-fail-fast -p jetway-config -p jetway-pipelines -p jetway-aead -p jetway-sync
+  step pure cargo test --locked --no-fail-fast -p jetway-config -p jetway-pipelines -p jetway-aead -p jetway-x25519 -p jetway-sync
 }
 
 # Every test but the parts below. All of them name the whole workspace, so that cargo unites the features of dependencies
@@ -87,7 +87,7 @@ part_nic() {
 # Cargo flags that name every integration test of the workspace but the given ones.
 test_targets_beside() {
   local path name
-  for path in {config,pipelines,pipelines/aead,bindings,engine,engine/sync,control,perf,tests}/tests/{*.rs,*/main.rs}; do
+  for path in {config,pipelines,pipelines/aead,pipelines/x25519,bindings,engine,engine/sync,control,perf,tests}/tests/{*.rs,*/main.rs}; do
     [ -e "$path" ] || continue
     name=${path##*/tests/} name=${name%/main.rs} name=${name%.rs}
     case " $* " in *" $name "*) ;; *) echo "--test $name" ;; esac

@@ -74,6 +74,7 @@ fn vips() -> impl Strategy<Value = Vec<Vip>> {
             persistence: Persistence::Flow,
             forward: Forward::Nat,
             health: None,
+            load: None,
             on_down: OnDown::Move,
             all_down: AllDown::Serve,
             table_size: Vip::DEFAULT_TABLE_SIZE,

@@ -14,7 +14,7 @@ pub use name::{InterfaceName, Name, NameFault};
 pub use node::Node;
 pub use port::{Device, MacAddress, NotMacAddress, NotPciAddress, PciAddress, Port, VirtualDevice, VirtualDriver};
 pub use tunnel::{Peer, PublicKey, Tunnel};
-pub use vip::{AllDown, Forward, Health, HealthKind, OnDown, Persistence, Protocol, Vip, VipBackend};
+pub use vip::{AllDown, Forward, Health, HealthKind, Load, LoadSource, OnDown, Persistence, Protocol, Vip, VipBackend};
 
 /// The checked intent of one configuration file.
 ///

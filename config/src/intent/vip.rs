@@ -23,6 +23,8 @@ pub struct Vip {
     pub forward: Forward,
     /// How servers are probed; `None`: they are taken to be up.
     pub health: Option<Health>,
+    /// How servers say how busy they are; `None`: their weights stay as the file says.
+    pub load: Option<Load>,
     /// What becomes of the flows of a server that went down.
     pub on_down: OnDown,
     /// What is done while no server is up.
@@ -128,6 +130,31 @@ pub enum HealthKind {
     },
 }
 
+/// How the servers of a service say how busy they are, so that busy ones get fewer new flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Where they say it.
+    pub from: LoadSource,
+    /// Slots of the table that may lead to another server on account of it, in any minute.
+    pub slots_per_minute: u32,
+}
+
+/// Where a server says how busy it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadSource {
+    /// In a header field of its answers to HTTP probes: `0.73` or `73%` is how busy it is.
+    Header {
+        /// The field's name.
+        name: String,
+    },
+    /// In a line that it sends to who connects to a TCP port, as to HAProxy's `agent-check`: `27%` is the share of its
+    /// weight that it can take.
+    Agent {
+        /// The port.
+        port: u16,
+    },
+}
+
 /// What becomes of the flows of a server that went down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnDown {
@@ -149,6 +176,16 @@ pub enum AllDown {
 impl Vip {
     /// Slots of a Maglev table when the file says nothing.
     pub const DEFAULT_TABLE_SIZE: u32 = 65_537;
+}
+
+impl Load {
+    /// The field of HTTP answers when the file says nothing.
+    pub const DEFAULT_HEADER: &str = "X-Load";
+
+    /// The budget when the file says nothing: one slot in a hundred.
+    pub const fn default_budget(table_size: u32) -> u32 {
+        table_size.div_ceil(100)
+    }
 }
 
 impl Health {

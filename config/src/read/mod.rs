@@ -4,6 +4,7 @@ mod api;
 mod device;
 mod engine;
 mod health;
+mod load;
 mod peer;
 mod port;
 mod tunnel;

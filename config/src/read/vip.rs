@@ -5,13 +5,18 @@ use std::net::IpAddr;
 use crate::cross_check::{Claims, Ledger};
 use crate::intent::{AllDown, Forward, Name, OnDown, Persistence, Protocol, Vip, VipBackend};
 use crate::parse::Surroundings;
-use crate::read::health;
+use crate::read::{health, load};
 use crate::section::{Field, Section};
 use crate::source::{Finding, Mark};
 use crate::value;
 
 const FORWARDS: [(&str, Forward); 5] =
     [("nat", Forward::Nat), ("l2", Forward::L2), ("ipip", Forward::Ipip), ("gre", Forward::Gre), ("gue", Forward::Gue)];
+
+/// Slots of a table at most: the largest prime below 2²⁴.
+const LARGEST_TABLE: u32 = 16_777_213;
+/// Slots for each server that spread clients evenly enough not to be warned of.
+const SLOTS_FOR_EVEN: usize = 10;
 
 /// What the servers of a service must fit.
 struct Service {
@@ -55,6 +60,9 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
     let health = section
         .field("health")
         .and_then(|field| health::read(field.as_section("health = { kind = \"tcp\" }")?, public_key, surroundings));
+    let load = section
+        .field("load")
+        .and_then(|field| load::read(field.as_section("load = { from = \"header\" }")?, health.as_ref(), table_size));
     if let (Some((address, mark)), Some(port), Some(protocol)) = (&address, port, protocol) {
         ledger.add_service(source, *address, port, protocol, mark);
     }
@@ -69,6 +77,9 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
         // What a server must have depends on what is wrong already.
         (None, _) | (_, None) => None,
     };
+    if let (Some(size), Some(backends)) = (table_size, &backends) {
+        check_size(&section, size, backends.len());
+    }
     if section.absent("health") {
         let finding = Finding::warning(
             "the service has no health check: dead servers will keep getting clients",
@@ -86,6 +97,7 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, le
         persistence: persistence.unwrap_or(Persistence::Flow),
         forward: forward?,
         health,
+        load,
         on_down,
         all_down,
         table_size: table_size?,
@@ -122,7 +134,7 @@ fn gateway_key(section: &mut Section<'_>, protocol: Option<Protocol>) -> Option<
 }
 
 fn table_size(field: &Field<'_>) -> Option<u32> {
-    let size = field.number(101..=16_777_213_u32)?;
+    let size = field.number(101..=LARGEST_TABLE)?;
     if is_prime(size) {
         return Some(size);
     }
@@ -132,6 +144,27 @@ fn table_size(field: &Field<'_>) -> Option<u32> {
         format!("the next prime is {next}; the default is {}", Vip::DEFAULT_TABLE_SIZE),
     );
     None
+}
+
+/// A table must have room for every server, and is even only with many slots for each.
+fn check_size(section: &Section<'_>, size: u32, servers: usize) {
+    let prime_from = |least: usize| {
+        let least = u32::try_from(least).unwrap_or(u32::MAX);
+        (least..=LARGEST_TABLE).find(|&n| is_prime(n)).unwrap_or(LARGEST_TABLE)
+    };
+    let hint = format!("write table_size = {}", prime_from(servers.saturating_mul(100)));
+    if servers > size as usize {
+        section.error(format!("the table of {size} slots is too small for {servers} servers"), hint);
+    } else if servers.saturating_mul(SLOTS_FOR_EVEN) > size as usize {
+        let finding = Finding::warning(
+            format!(
+                "{servers} servers have {size} slots, {} each: clients will be spread unevenly",
+                size as usize / servers
+            ),
+            hint,
+        );
+        section.source.report(&section.mark(), finding);
+    }
 }
 
 fn is_prime(n: u32) -> bool {

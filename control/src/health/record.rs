@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use jetway_pipelines::time::Instant;
 
-use super::probe::ProbeError;
+use super::probe::{Answer, ProbeError};
 
 /// How the probes of one server went.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Record {
     pub trouble: Option<ProbeError>,
     /// How long the last answer took.
     pub latency: Option<Duration>,
+    /// When the last one ended; `None` before the first.
+    pub last: Option<Instant>,
     /// Since when the server's health is what it is.
     pub since: Instant,
 }
@@ -25,14 +27,15 @@ pub struct Record {
 impl Record {
     /// Of a server that is asked from now on.
     pub fn new(now: Instant) -> Self {
-        Self { probes: 0, failures: 0, trouble: None, latency: None, since: now }
+        Self { probes: 0, failures: 0, trouble: None, latency: None, last: None, since: now }
     }
 
     /// Takes in what a probe came to.
-    pub fn add(&mut self, result: &Result<Duration, ProbeError>) {
+    pub fn add(&mut self, result: &Result<Answer, ProbeError>, now: Instant) {
         self.probes += 1;
+        self.last = Some(now);
         match result {
-            Ok(took) => (self.latency, self.trouble) = (Some(*took), None),
+            Ok(answer) => (self.latency, self.trouble) = (Some(answer.took), None),
             Err(error) => {
                 self.failures += 1;
                 self.trouble = Some(error.clone());

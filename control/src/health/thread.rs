@@ -12,8 +12,9 @@ use jetway_pipelines::ids::BackendIndex;
 use jetway_pipelines::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
+use super::load::LoadCell;
 use super::machine::{Order, Outcome, Policy};
-use super::probe::{ProbeError, Prober, Target};
+use super::probe::{Answer, ProbeError, Prober, Target};
 use super::record::{Latencies, Record};
 use super::schedule::{Limits, Schedule};
 
@@ -40,6 +41,8 @@ pub struct Check {
     pub target: Target,
     /// When, and what answers mean.
     pub policy: Policy,
+    /// Where what the server says of its load is put.
+    pub load: Arc<LoadCell>,
 }
 
 /// What is known of the servers that are asked.
@@ -145,7 +148,7 @@ struct Server {
 struct Done {
     index: BackendIndex,
     order: Order,
-    result: Result<Duration, ProbeError>,
+    result: Result<Answer, ProbeError>,
 }
 
 struct Service {
@@ -213,6 +216,10 @@ impl Service {
             }
             Request::Signal(index) => {
                 self.schedule.signal(index, now);
+                // From here on workers tell of the next sign.
+                if let Some(server) = self.servers.get(&index) {
+                    server.check.backend.lower_signal();
+                }
                 self.tell(index, now);
             }
             Request::Report(reply) => {
@@ -225,6 +232,7 @@ impl Service {
     fn start(&mut self, check: Check, now: Instant) {
         let index = check.backend.index;
         self.schedule.add(index, check.policy, rand::random(), now);
+        check.backend.lower_signal();
         self.servers.insert(index, Server { check: Arc::new(check), record: Record::new(now) });
     }
 
@@ -247,19 +255,22 @@ impl Service {
         let Done { index, order, result } = done;
         let now = self.clock.now();
         let outcome = match &result {
-            Ok(took) => Outcome::Answered(*took),
+            Ok(answer) => Outcome::Answered(answer.took),
             Err(ProbeError::Own(_)) => Outcome::Unknown,
             Err(_) => Outcome::Failed,
         };
         self.schedule.finish(index, order, outcome, now);
         let Some(server) = self.servers.get_mut(&index) else { return };
-        server.record.add(&result);
+        server.record.add(&result, now);
         if let (Err(error), Outcome::Unknown) = (&result, outcome) {
             let (service, name) = &server.check.names;
             tracing::warn!(%error, %service, server = %name, "a server could not be probed");
         }
-        if let Ok(took) = result {
+        if let Ok(Answer { took, load }) = result {
             self.latencies.entry(Arc::clone(&server.check.names.0)).or_default().add(took);
+            if let Some(load) = load {
+                server.check.load.put(load);
+            }
         }
         self.tell(index, now);
     }

@@ -3,6 +3,7 @@
 //! One task owns the [`Node`] and does one thing after the other ([`service`]); everyone else asks it through a
 //! [`NodeHandle`].
 
+mod dispatch;
 mod engine;
 mod load;
 pub mod peers;
@@ -11,6 +12,7 @@ mod service;
 pub mod services;
 pub mod tables;
 mod vip_report;
+pub mod weights;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -39,12 +41,14 @@ use crate::intent::{Intent, TunnelChange};
 use crate::kernel::{KernelView, TwinSettings};
 use crate::uapi::{SetRequest, UapiError};
 
+use dispatch::{DispatchTables, Fresh};
 use engine::Engine;
 use load::Load;
 use peers::Peers;
 pub use service::{NodeHandle, run};
 use services::{HealthChanges, Services};
 use tables::TablesBuilder;
+use weights::Step;
 
 /// Why a node could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +119,7 @@ pub struct Node {
     intent: Intent,
     peers: Peers,
     services: Services,
+    dispatch: DispatchTables,
     health: HealthThread,
     /// Checks that begin once the node carries traffic: before, every server would seem dead.
     waiting_checks: HealthChanges,
@@ -144,11 +149,14 @@ impl Node {
             l4_checksum: if info.transmit_l4_checksum { ChecksumBy::Nic } else { ChecksumBy::Software },
             source: Source::default(),
         });
-        let tables = TablesBuilder::new(ports.collect());
+        let mut tables = TablesBuilder::new(ports.collect());
         let mut services = Services::new(engine.counters.len());
-        let waiting_checks = services.reload(&config.vips).map_err(NodeError::Services)?;
+        let waiting_checks = services.reload(&config.vips, engine.clock.now()).map_err(NodeError::Services)?;
+        let mut dispatch = DispatchTables::new(dispatch::hash_key(&config), Arc::clone(&engine.cookie_secrets));
+        tables.set_services(dispatch.make_now(&services));
         let mut node = Self {
             services,
+            dispatch,
             health: HealthThread::start(engine.clock)?,
             waiting_checks,
             load: Load::default(),
@@ -289,7 +297,8 @@ impl Node {
         difference.apply(&mut self.config);
         let changes = self.intent.reload(&self.config);
         self.carry_out(changes).map_err(|error| Failure::new(error.to_string(), "correct it and reload again"))?;
-        self.waiting_checks.extend(self.services.reload(&self.config.vips)?);
+        self.waiting_checks.extend(self.services.reload(&self.config.vips, self.engine.clock.now())?);
+        self.dispatch.services_changed();
         self.set_limits();
         self.twin_work = self.port_twins();
         let tunnels: Vec<_> = self.config.tunnels.iter().map(|tunnel| self.tunnel_twin(tunnel)).collect();
@@ -310,12 +319,20 @@ impl Node {
         }
     }
 
-    /// Begins checks once probes can go out, and ends drains.
+    /// Begins checks once probes can go out, ends drains, and has the dispatch tables follow.
     fn look_after_services(&mut self) {
         if !self.waiting_checks.is_empty() && self.waits_for().is_none() {
             std::mem::take(&mut self.waiting_checks).carry_out(&self.health);
         }
-        self.services.end_drains(self.engine.clock.now());
+        let now = self.engine.clock.now();
+        self.services.end_drains(now);
+        if self.services.follow_load(now) == Step::Changed {
+            self.dispatch.services_changed();
+        }
+        if let Some(Fresh { tables, moved }) = self.dispatch.follow(&self.services, now) {
+            self.tables.set_services(tables);
+            moved.iter().for_each(|(service, slots)| self.services.charge(service, *slots));
+        }
     }
 
     /// Does what `wg` asks.

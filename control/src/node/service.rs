@@ -94,7 +94,14 @@ impl NodeControl for NodeHandle {
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
-        async { self.ask(Node::reload).await.unwrap_or_else(|| Err(stopping())) }.boxed()
+        async {
+            let asked = self.ask(|node| (node.reload(), node.dispatch.settled())).await;
+            let (report, settled) = asked.ok_or_else(stopping)?;
+            // Clients may use a new service as soon as the operator knows that it is there.
+            let _ = settled.await;
+            report
+        }
+        .boxed()
     }
 
     fn drain(&self) -> BoxFuture<'_, Result<(), Failure>> {

@@ -10,11 +10,15 @@ use jetway_pipelines::dispatch::{Administration, Backend, Health as Found};
 use jetway_pipelines::ids::BackendIndex;
 use jetway_pipelines::time::Instant;
 
+use super::weights::{self, Step, Weights};
 use crate::api::{BackendAction, BackendOrder, Failure};
-use crate::health::{Check, HealthThread, Policy, Target};
+use crate::health::{Check, HealthThread, LoadCell, Policy, Target};
+
+/// Health checks for which what a server says of its load counts: one may be lost.
+const LOAD_COUNTS_FOR: u32 = 3;
 
 /// All services of the node, by name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Services {
     running: BTreeMap<Name, Service>,
     next_index: u32,
@@ -22,16 +26,18 @@ pub struct Services {
 }
 
 /// A service that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Service {
     /// What the configuration says of it.
     pub vip: Vip,
     /// Its servers, in the order of the file.
     pub servers: Vec<Server>,
+    /// Its servers' weights, if they follow load.
+    weights: Option<Weights>,
 }
 
 /// A server of a service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// What the configuration says of it.
     pub config: VipBackend,
@@ -39,6 +45,46 @@ pub struct Server {
     pub backend: Arc<Backend>,
     /// When its drain ends and it is disabled.
     pub deadline: Option<Instant>,
+    /// Its weight in the service's table.
+    weight: u16,
+    /// What it says of its load.
+    load: Arc<LoadCell>,
+}
+
+impl Server {
+    /// Its weight in the service's table, relative to the others'.
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+}
+
+impl Service {
+    /// How busy a server says it is; `None` if it does not, or not any more.
+    pub fn load(&self, server: &Server, now: Instant) -> Option<f64> {
+        self.weights.as_ref()?.load(server.backend.index, now)
+    }
+
+    /// Takes in what servers say of their load, and moves their weights a step.
+    fn follow_load(&mut self, now: Instant) -> Step {
+        let Some(weights) = &mut self.weights else { return Step::Unchanged };
+        for server in &self.servers {
+            if let Some(load) = server.load.take() {
+                weights.report(server.backend.index, load, now);
+            }
+        }
+        let step = weights.step(now);
+        if step == Step::Changed {
+            self.take_weights();
+        }
+        step
+    }
+
+    fn take_weights(&mut self) {
+        for server in &mut self.servers {
+            let followed = self.weights.as_ref().and_then(|weights| weights.weight(server.backend.index));
+            server.weight = followed.unwrap_or(server.config.weight);
+        }
+    }
 }
 
 /// What is to be done for health checks after services changed.
@@ -47,6 +93,8 @@ pub struct HealthChanges {
     start: Vec<Check>,
     change: Vec<Check>,
     stop: Vec<BackendIndex>,
+    /// Servers that nobody asks any more: they are taken to be up.
+    unasked: Vec<Arc<Backend>>,
 }
 
 impl HealthChanges {
@@ -57,11 +105,12 @@ impl HealthChanges {
         self.start.extend(later.start);
         self.change.extend(later.change);
         self.stop.extend(later.stop);
+        self.unasked.extend(later.unasked);
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.start.is_empty() && self.change.is_empty() && self.stop.is_empty()
+        self.start.is_empty() && self.change.is_empty() && self.stop.is_empty() && self.unasked.is_empty()
     }
 
     /// Has the health thread do it.
@@ -69,6 +118,7 @@ impl HealthChanges {
         if !self.stop.is_empty() {
             thread.forget(self.stop);
         }
+        self.unasked.iter().for_each(|backend| backend.set_health(Found::Up));
         if !self.start.is_empty() {
             thread.watch(self.start);
         }
@@ -86,7 +136,7 @@ impl Services {
 
     /// Takes in what the configuration says from now on. A server that stays, known by address and port, keeps its state
     /// and counts, whatever else of it or its service changes.
-    pub fn reload(&mut self, vips: &[Vip]) -> Result<HealthChanges, Failure> {
+    pub fn reload(&mut self, vips: &[Vip], now: Instant) -> Result<HealthChanges, Failure> {
         // What can fail comes first, so that it changes nothing.
         for vip in vips {
             for (config, health) in vip.backends.iter().zip(vip.health.iter().cycle()) {
@@ -97,7 +147,7 @@ impl Services {
         let mut before = std::mem::take(&mut self.running);
         for vip in vips {
             let old = before.remove(&vip.name);
-            let service = self.follow(old, vip, &mut changes)?;
+            let service = self.follow(old, vip, now, &mut changes)?;
             self.running.insert(vip.name.clone(), service);
         }
         for service in before.into_values() {
@@ -107,8 +157,15 @@ impl Services {
         Ok(changes)
     }
 
-    fn follow(&mut self, old: Option<Service>, vip: &Vip, changes: &mut HealthChanges) -> Result<Service, Failure> {
-        let (old_vip, old_servers) = old.map_or((None, Vec::new()), |old| (Some(old.vip), old.servers));
+    fn follow(
+        &mut self,
+        old: Option<Service>,
+        vip: &Vip,
+        now: Instant,
+        changes: &mut HealthChanges,
+    ) -> Result<Service, Failure> {
+        let (old_vip, old_servers, old_weights) =
+            old.map_or((None, Vec::new(), None), |old| (Some(old.vip), old.servers, old.weights));
         let mut old_servers: HashMap<(IpAddr, u16), Server> =
             old_servers.into_iter().map(|server| ((server.config.address, server.config.port), server)).collect();
         let was_watched = old_vip.as_ref().is_some_and(|old| old.health.is_some());
@@ -117,34 +174,45 @@ impl Services {
             let old = old_servers.remove(&(config.address, config.port));
             let is_same_question = old_vip.as_ref().is_some_and(|old_vip| {
                 old_vip.health == vip.health
+                    && old_vip.load == vip.load
                     && old_vip.public_key == vip.public_key
                     && old.as_ref().is_some_and(|old| old.config.name == config.name)
             });
-            let (backend, deadline, was_watched) = match old {
-                Some(old) => (old.backend, old.deadline, was_watched),
-                None => (Arc::new(self.new_backend(config)), None, false),
+            let (mut server, was_watched) = match old {
+                Some(old) => (old, was_watched),
+                None => (self.new_server(config), false),
             };
+            server.config = config.clone();
             match (&vip.health, was_watched) {
                 (Some(_), true) if is_same_question => {}
-                (Some(health), true) => changes.change.push(check(vip, health, config, &backend)?),
-                (Some(health), false) => changes.start.push(check(vip, health, config, &backend)?),
+                (Some(health), true) => changes.change.push(check(vip, health, &server)?),
+                (Some(health), false) => changes.start.push(check(vip, health, &server)?),
                 (None, true) => {
-                    changes.stop.push(backend.index);
-                    backend.set_health(Found::Up);
+                    changes.stop.push(server.backend.index);
+                    changes.unasked.push(Arc::clone(&server.backend));
                 }
                 (None, false) => {}
             }
-            servers.push(Server { config: config.clone(), backend, deadline });
+            servers.push(server);
         }
         changes.stop.extend(old_servers.into_values().filter(|_| was_watched).map(|server| server.backend.index));
-        Ok(Service { vip: vip.clone(), servers })
+        let weights = weights_of(vip, &servers, old_weights, now);
+        let mut service = Service { vip: vip.clone(), servers, weights };
+        service.take_weights();
+        Ok(service)
     }
 
-    fn new_backend(&mut self, config: &VipBackend) -> Backend {
+    fn new_server(&mut self, config: &VipBackend) -> Server {
         // Flows may outlive the server that they went to: a number is never given out again.
         let index = BackendIndex(self.next_index);
         self.next_index += 1;
-        Backend::new(index, config.address, config.port, self.workers)
+        Server {
+            config: config.clone(),
+            backend: Arc::new(Backend::new(index, config.address, config.port, self.workers)),
+            deadline: None,
+            weight: config.weight,
+            load: Arc::default(),
+        }
     }
 
     /// Every service, by name.
@@ -184,6 +252,24 @@ impl Services {
         }
     }
 
+    /// Moves weights that follow load, a step at most.
+    pub fn follow_load(&mut self, now: Instant) -> Step {
+        let mut step = Step::Unchanged;
+        for service in self.running.values_mut() {
+            if service.follow_load(now) == Step::Changed {
+                step = Step::Changed;
+            }
+        }
+        step
+    }
+
+    /// Takes note of how many slots a service's table really moved.
+    pub fn charge(&mut self, service: &Name, slots: u32) {
+        if let Some(weights) = self.running.get_mut(service).and_then(|service| service.weights.as_mut()) {
+            weights.charge(slots);
+        }
+    }
+
     fn server_mut(&mut self, service: &str, server: &str) -> Result<&mut Server, Failure> {
         let names = |names: Vec<&Name>| names.into_iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
         let known = names(self.running.keys().collect());
@@ -201,16 +287,35 @@ impl Services {
     }
 }
 
+/// The weights of a service whose weights follow load.
+fn weights_of(vip: &Vip, servers: &[Server], old: Option<Weights>, now: Instant) -> Option<Weights> {
+    let (load, health) = (vip.load.as_ref()?, vip.health.as_ref()?);
+    let policy = weights::Policy {
+        slots: vip.table_size,
+        slots_per_minute: load.slots_per_minute,
+        fresh_for: health.interval * LOAD_COUNTS_FOR,
+    };
+    let configured: Vec<_> = servers.iter().map(|server| (server.backend.index, server.config.weight)).collect();
+    match old {
+        Some(mut weights) => {
+            weights.configure(policy, &configured);
+            Some(weights)
+        }
+        None => Some(Weights::new(policy, &configured, now)),
+    }
+}
+
 /// The health check of a server.
-fn check(vip: &Vip, health: &Health, config: &VipBackend, backend: &Arc<Backend>) -> Result<Check, Failure> {
+fn check(vip: &Vip, health: &Health, server: &Server) -> Result<Check, Failure> {
+    let config = &server.config;
     let target = target(vip, health, config)?;
     let policy = Policy { interval: health.interval, timeout: health.timeout, fall: health.fall, rise: health.rise };
     let names = (vip.name.as_str().into(), config.name.as_str().into());
-    Ok(Check { backend: Arc::clone(backend), names, target, policy })
+    Ok(Check { backend: Arc::clone(&server.backend), names, target, policy, load: Arc::clone(&server.load) })
 }
 
 fn target(vip: &Vip, health: &Health, config: &VipBackend) -> Result<Target, Failure> {
-    Target::new(health, vip.public_key.as_ref(), config.address, config.port).map_err(|error| {
+    Target::new(health, vip.load.as_ref(), vip.public_key.as_ref(), config.address, config.port).map_err(|error| {
         Failure::new(format!("service {}: {error}", vip.name), "make the probe a new key with `jetway keygen`")
     })
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{PortId, TunnelId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::MacAddress;
@@ -177,6 +178,12 @@ impl TablesBuilder {
     /// Sets which addresses belong to services: workers do not speak from them by themselves.
     pub fn set_service_addresses(&mut self, addresses: HashSet<IpAddr>) {
         self.services = addresses;
+    }
+
+    /// Sets the services and how they dispatch.
+    pub fn set_services(&mut self, services: Arc<Services>) {
+        self.next.services = services;
+        self.changed = true;
     }
 
     /// Sets how much each worker gives to the kernel.

@@ -3,8 +3,10 @@
 //! A probe asks for liveness, not for identity: an HTTPS certificate is not verified, so that a server whose certificate
 //! expired, or names the service and not the server's address, is not taken out of service for it.
 
+mod agent;
 mod http;
 mod icmp;
+mod load;
 mod tcp;
 mod tls;
 mod udp;
@@ -15,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jetway_config::{Health, HealthKind, PublicKey};
+use jetway_config::{Health, HealthKind, Load, LoadSource, PublicKey};
 
 use icmp::Pinger;
 use tls::Connector;
@@ -30,6 +32,26 @@ pub struct Target {
     pub port: u16,
     /// What is asked.
     pub question: Question,
+    /// Where the server says how busy it is, if it does.
+    pub load: Option<LoadQuestion>,
+}
+
+/// Where a server says how busy it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LoadQuestion {
+    /// In this header field of its answers.
+    Header(Arc<str>),
+    /// To who connects to this TCP port.
+    Agent(u16),
+}
+
+/// What a server that lives answered.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Answer {
+    /// How long it took.
+    pub took: Duration,
+    /// How busy the server says it is, from 0 to 1.
+    pub load: Option<f64>,
 }
 
 /// What a probe asks.
@@ -101,6 +123,7 @@ impl Target {
     /// WireGuard service share.
     pub fn new(
         health: &Health,
+        load: Option<&Load>,
         gateway_key: Option<&PublicKey>,
         address: IpAddr,
         port: u16,
@@ -116,7 +139,11 @@ impl Target {
                 Question::WireGuard(Arc::new(Handshake::new(private_key, gateway)?))
             }
         };
-        Ok(Self { address, port: health.port.unwrap_or(port), question })
+        let load = load.map(|load| match &load.from {
+            LoadSource::Header { name } => LoadQuestion::Header(name.as_str().into()),
+            LoadSource::Agent { port } => LoadQuestion::Agent(*port),
+        });
+        Ok(Self { address, port: health.port.unwrap_or(port), question, load })
     }
 
     fn socket_address(&self) -> SocketAddr {
@@ -136,30 +163,40 @@ impl Prober {
         Ok(Self { pinger: Pinger::new(), tls: Connector::new()? })
     }
 
-    /// Asks `target`, and says how long its answer took. Never takes longer than `timeout`.
+    /// Asks `target`, and says what it answered. Never takes longer than `timeout`.
     ///
     /// Datagrams that are answered by silence count as arrived: only an error from the network or the server fails.
-    pub async fn ask(&self, target: &Target, timeout: Duration) -> Result<Duration, ProbeError> {
+    pub async fn ask(&self, target: &Target, timeout: Duration) -> Result<Answer, ProbeError> {
         let begun = Instant::now();
         let to = target.socket_address();
+        let field = match &target.load {
+            Some(LoadQuestion::Header(name)) => Some(&**name),
+            Some(LoadQuestion::Agent(_)) | None => None,
+        };
         let answer = async {
             match &target.question {
-                Question::Icmp => self.pinger.echo(target.address).await,
-                Question::Tcp => tcp::connect(to).await.map(drop),
-                Question::Udp => udp::ask(to).await,
-                Question::Http { path } => http::get(tcp::connect(to).await?, to, path).await,
+                Question::Icmp => self.pinger.echo(target.address).await.map(|()| None),
+                Question::Tcp => tcp::connect(to).await.map(|_| None),
+                Question::Udp => udp::ask(to).await.map(|()| None),
+                Question::Http { path } => http::get(tcp::connect(to).await?, to, path, field).await,
                 Question::Https { path } => {
                     let stream = self.tls.connect(tcp::connect(to).await?, target.address).await?;
-                    http::get(stream, to, path).await
+                    http::get(stream, to, path, field).await
                 }
-                Question::WireGuard(handshake) => handshake.ask(to).await,
+                Question::WireGuard(handshake) => handshake.ask(to).await.map(|()| None),
             }
         };
-        match (tokio::time::timeout(timeout, answer).await, &target.question) {
-            (Ok(answer), _) => answer.map(|()| begun.elapsed()),
-            (Err(_), Question::Udp) => Ok(begun.elapsed()),
-            (Err(_), _) => Err(ProbeError::Timeout(timeout)),
-        }
+        let load = match (tokio::time::timeout(timeout, answer).await, &target.question) {
+            (Ok(answer), _) => answer?,
+            (Err(_), Question::Udp) => None,
+            (Err(_), _) => return Err(ProbeError::Timeout(timeout)),
+        };
+        let took = begun.elapsed();
+        let Some(LoadQuestion::Agent(port)) = target.load else { return Ok(Answer { took, load }) };
+        // An agent that does not answer says nothing about the server's life.
+        let agent = agent::ask(SocketAddr::new(target.address, port));
+        let said = tokio::time::timeout(timeout.saturating_sub(took), agent).await;
+        Ok(Answer { took, load: said.ok().and_then(Result::ok).flatten() })
     }
 }
 

@@ -20,7 +20,8 @@ const SHORT: Duration = Duration::from_millis(100);
 
 async fn ask(address: IpAddr, port: u16, question: Question, timeout: Duration) -> Result<(), ProbeError> {
     let prober = Prober::open().unwrap();
-    let took = prober.ask(&Target { address, port, question }, timeout).await?;
+    let Answer { took, load } = prober.ask(&Target { address, port, question, load: None }, timeout).await?;
+    assert_eq!(load, None);
     assert!(took < timeout + Duration::from_millis(500), "{took:?}");
     Ok(())
 }
@@ -91,6 +92,39 @@ async fn a_page_of_the_200s_or_300s_is_life_and_other_answers_are_not() {
 }
 
 #[tokio::test]
+async fn a_server_may_say_how_busy_it_is_in_its_answer_or_through_an_agent() {
+    let prober = Prober::open().unwrap();
+    let header = Some(LoadQuestion::Header("x-load".into()));
+    for (answer, load) in [
+        (&b"HTTP/1.1 200 OK\r\nServer: x\r\nX-Load: 0.25\r\n\r\n"[..], Some(0.25)),
+        (b"HTTP/1.1 103 Early Hints\r\nX-Load: 1\r\n\r\nHTTP/1.1 204 No Content\r\nX-LOAD: 75 %\r\n\r\n", Some(0.75)),
+        (b"HTTP/1.1 200 OK\r\nX-Load: busy\r\n\r\n", None),
+        (b"HTTP/1.1 200 OK\r\n\r\n", None),
+    ] {
+        let (port, _server) = http_server(V4, answer).await;
+        let target = Target { address: V4, port, question: http("/"), load: header.clone() };
+        assert_eq!(prober.ask(&target, TIMEOUT).await.unwrap().load, load, "{}", answer.escape_ascii());
+    }
+    let living = TcpListener::bind((V4, 0)).await.unwrap();
+    let agent = TcpListener::bind((V4, 0)).await.unwrap();
+    let (port, agent_port) = (living.local_addr().unwrap().port(), agent.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        // The line comes in pieces, and the connection stays open behind it.
+        let (mut stream, _) = agent.accept().await.unwrap();
+        stream.write_all(b"up 4").await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(b"0%\n").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let target =
+        |port, agent| Target { address: V4, port, question: Question::Tcp, load: Some(LoadQuestion::Agent(agent)) };
+    let load = prober.ask(&target(port, agent_port), TIMEOUT).await.unwrap().load.unwrap();
+    assert!((load - 0.6).abs() < 1e-9, "{load}");
+    // An agent that is gone says nothing about the server.
+    assert_eq!(prober.ask(&target(port, closed_port(V4)), TIMEOUT).await.unwrap().load, None);
+}
+
+#[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_has_failed_when_its_time_is_over() {
     let listener = TcpListener::bind((V4, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -121,7 +155,7 @@ fn hosts_that_answer_echoes_live_and_others_do_not() {
         ip("link set quiet up");
         ip("addr add 192.0.2.1/24 dev quiet");
         let prober = Arc::new(Prober::open().unwrap());
-        let target = |address| Target { address, port: 0, question: Question::Icmp };
+        let target = |address| Target { address, port: 0, question: Question::Icmp, load: None };
         let (v4, v6) = (target(V4), target(V6));
         // Many at once share the sockets.
         let asked = (0..50).map(|n| prober.ask(if n % 2 == 0 { &v4 } else { &v6 }, TIMEOUT));
@@ -294,6 +328,6 @@ async fn nobody_answers_a_prober_that_is_no_peer_and_no_other_can_answer_for_the
 
 #[test]
 fn a_handshake_prints_no_key() {
-    let text = format!("{:?}", Target { address: V4, port: 1, question: handshake(1, 2) });
-    assert!(text.ends_with("question: WireGuard(Handshake(..)) }"), "{text}");
+    let text = format!("{:?}", Target { address: V4, port: 1, question: handshake(1, 2), load: None });
+    assert!(text.ends_with("question: WireGuard(Handshake(..)), load: None }"), "{text}");
 }

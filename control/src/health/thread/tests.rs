@@ -43,8 +43,9 @@ fn check(number: u32, port: u16) -> Check {
     Check {
         backend: Arc::new(Backend::new(BackendIndex(number), HERE, port, 1)),
         names: ("web".into(), format!("web-{number}").into()),
-        target: Target { address: HERE, port, question: Question::Tcp },
+        target: Target { address: HERE, port, question: Question::Tcp, load: None },
         policy: POLICY,
+        load: Arc::default(),
     }
 }
 
@@ -74,7 +75,9 @@ fn workers_read_what_probes_find_and_a_signal_finds_a_dead_server_before_its_tur
     let port = dying.port;
     drop(dying);
     // A signal that comes at once after the first suspicion is remembered.
+    assert!(dead.raise_signal() && !dead.raise_signal());
     thread.signal(dead.index);
+    wait_until("workers may tell of the next sign", || dead.raise_signal());
     wait_until("the dead one is down", || dead.health() == Health::Down);
     assert_eq!(alive.health(), Health::Up);
     let findings = thread.findings().blocking_recv().unwrap();

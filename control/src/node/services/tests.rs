@@ -45,7 +45,7 @@ fn backend(services: &Services, name: &str) -> Arc<Backend> {
 #[test]
 fn a_server_that_stays_keeps_its_state_and_counts_whatever_else_changes() {
     let mut services = Services::new(2);
-    let changes = services.reload(&vips(&service("erp", CHECKED, &[("a", 1), ("b", 2)]))).unwrap();
+    let changes = services.reload(&vips(&service("erp", CHECKED, &[("a", 1), ("b", 2)])), at(1)).unwrap();
     assert_eq!(numbers(&changes), [vec![0, 1], vec![], vec![]]);
     let before = backend(&services, "b");
     before.set_health(Found::Down);
@@ -54,7 +54,7 @@ fn a_server_that_stays_keeps_its_state_and_counts_whatever_else_changes() {
     // Another weight, another name, another order, another server beside it; and a health check that asks otherwise.
     let settings = "health = { kind = \"icmp\", fall = 2 }\npersistence = \"client\"";
     let text = service("erp", settings, &[("c", 3), ("renamed", 2)]) + "weight = 7\n";
-    let changes = services.reload(&vips(&text)).unwrap();
+    let changes = services.reload(&vips(&text), at(1)).unwrap();
     assert_eq!(numbers(&changes), [vec![2], vec![1], vec![0]]);
     let after = backend(&services, "renamed");
     assert!(Arc::ptr_eq(&before, &after));
@@ -66,8 +66,8 @@ fn a_server_that_stays_keeps_its_state_and_counts_whatever_else_changes() {
 fn an_unchanged_service_is_not_asked_differently() {
     let mut services = Services::new(1);
     let text = service("erp", CHECKED, &[("a", 1)]);
-    services.reload(&vips(&text)).unwrap();
-    let changes = services.reload(&vips(&(text + &service("mail", CHECKED, &[("a", 9)])))).unwrap();
+    services.reload(&vips(&text), at(1)).unwrap();
+    let changes = services.reload(&vips(&(text + &service("mail", CHECKED, &[("a", 9)]))), at(1)).unwrap();
     assert_eq!(numbers(&changes), [vec![1], vec![], vec![]]);
 }
 
@@ -75,20 +75,21 @@ fn an_unchanged_service_is_not_asked_differently() {
 fn a_service_that_goes_or_loses_its_check_is_asked_no_more() {
     let mut services = Services::new(1);
     let both = service("erp", CHECKED, &[("a", 1)]) + &service("mail", CHECKED, &[("a", 9)]);
-    services.reload(&vips(&both)).unwrap();
+    services.reload(&vips(&both), at(1)).unwrap();
     let erp = backend(&services, "a");
     erp.set_health(Found::Down);
-    let changes = services.reload(&vips(&service("erp", "", &[("a", 1)]))).unwrap();
+    let changes = services.reload(&vips(&service("erp", "", &[("a", 1)])), at(1)).unwrap();
     assert_eq!(numbers(&changes), [vec![], vec![], vec![0, 1]]);
-    assert_eq!(erp.state(), BackendState::Up, "nobody asks any more whether it is down");
-    let changes = services.reload(&[]).unwrap();
+    assert!(changes.unasked.iter().any(|backend| Arc::ptr_eq(backend, &erp)), "nobody asks whether it is down");
+    assert_eq!(erp.state(), BackendState::Down, "it stays until that is carried out");
+    let changes = services.reload(&[], at(1)).unwrap();
     assert_eq!((numbers(&changes), services.iter().count()), ([vec![], vec![], vec![]], 0));
 }
 
 #[test]
 fn the_operator_drains_for_a_while_disables_and_enables() {
     let mut services = Services::new(1);
-    services.reload(&vips(&service("erp", CHECKED, &[("a", 1)]))).unwrap();
+    services.reload(&vips(&service("erp", CHECKED, &[("a", 1)])), at(1)).unwrap();
     let server = backend(&services, "a");
     services.order(&order("erp", "a", BackendAction::Drain, Some(300)), at(10)).unwrap();
     services.end_drains(at(309));
@@ -109,7 +110,7 @@ fn the_operator_drains_for_a_while_disables_and_enables() {
 #[test]
 fn a_wrong_name_is_refused_with_those_that_are_right() {
     let mut services = Services::new(1);
-    services.reload(&vips(&service("erp", CHECKED, &[("a", 1), ("b", 2)]))).unwrap();
+    services.reload(&vips(&service("erp", CHECKED, &[("a", 1), ("b", 2)])), at(1)).unwrap();
     let failure = services.order(&order("rep", "a", BackendAction::Drain, None), at(1)).unwrap_err();
     assert!(failure.message.contains("rep") && failure.hint.contains("erp"), "{failure:?}");
     let failure = services.order(&order("erp", "c", BackendAction::Drain, None), at(1)).unwrap_err();

@@ -1,0 +1,210 @@
+//! The tables by which workers dispatch, kept up to date with the services that run.
+//!
+//! They are made off the workers and off the node's task: a big one takes tens of milliseconds. All that changed is
+//! published at once, when the last of it is made.
+
+mod recipe;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jetway_config::{Config, Name};
+use jetway_pipelines::dispatch::service::Services as Tables;
+use jetway_pipelines::ids::BackendIndex;
+use jetway_pipelines::time::Instant;
+use jetway_pipelines::wireguard::cookie::CookieSecrets;
+use jetway_pipelines::wireguard::kdf::mac;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::services::{Service, Services};
+use recipe::{Choice, Made, Recipe};
+
+/// From one look at the servers' states to the next. Workers need not wait for it: they read the states at every packet.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The key of the hashes by which flows are given to servers unless the cluster has a key of its own. All dispatchers
+/// agree on it, but outsiders know it, too.
+const PUBLIC_HASH_KEY: (u64, u64) = (0x6a65_7477_6179_2064, 0x6973_7061_7463_6865);
+
+/// What the hash key is derived from the cluster's key for.
+const HASH_KEY_LABEL: &[u8] = b"jetway dispatch flow hash";
+
+/// The key of the hashes by which flows are given to servers: the same on all nodes of a cluster.
+pub fn hash_key(config: &Config) -> (u64, u64) {
+    let Some(key) = &config.node.index_key else { return PUBLIC_HASH_KEY };
+    let derived = u128::from_le_bytes(mac(key.expose(), &[HASH_KEY_LABEL]));
+    (derived as u64, (derived >> 64) as u64)
+}
+
+/// The tables by which workers dispatch.
+#[derive(Debug)]
+pub struct DispatchTables {
+    maker: Maker,
+    made: MadeServices,
+    /// Who is in the tables that are made or in the making.
+    choices: BTreeMap<Name, Choice>,
+    is_stale: bool,
+    looked: Instant,
+    making: Option<oneshot::Receiver<Finished>>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// What all services have in common.
+#[derive(Clone, Debug)]
+struct Maker {
+    hash_key: (u64, u64),
+    secrets: Arc<CookieSecrets>,
+}
+
+type MadeServices = BTreeMap<Name, Arc<Made>>;
+
+/// What came of a job.
+#[derive(Debug)]
+struct Finished {
+    made: MadeServices,
+    tables: Arc<Tables>,
+    moved: BTreeMap<Name, u32>,
+}
+
+/// Tables to be published.
+#[derive(Debug)]
+pub struct Fresh {
+    /// What workers look things up in.
+    pub tables: Arc<Tables>,
+    /// Slots that lead to another server than before, of services whose tables changed.
+    pub moved: BTreeMap<Name, u32>,
+}
+
+/// Tables to be made.
+#[derive(Debug)]
+struct Job {
+    maker: Maker,
+    recipes: BTreeMap<Name, Recipe>,
+    /// What is there already.
+    before: MadeServices,
+}
+
+impl DispatchTables {
+    /// None yet.
+    pub fn new(hash_key: (u64, u64), secrets: Arc<CookieSecrets>) -> Self {
+        Self {
+            maker: Maker { hash_key, secrets },
+            made: MadeServices::new(),
+            choices: BTreeMap::new(),
+            is_stale: false,
+            looked: Instant::ZERO,
+            making: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Makes all tables before it returns.
+    pub fn make_now(&mut self, services: &Services) -> Arc<Tables> {
+        let finished = self.job(services).run();
+        self.made = finished.made;
+        finished.tables
+    }
+
+    /// The share of a service's slots that lead to a server.
+    pub fn share(&self, service: &Name, server: BackendIndex) -> f64 {
+        self.made.get(service).map_or(0.0, |made| made.share(server))
+    }
+
+    /// Takes note that services or weights changed.
+    pub fn services_changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Resolves when what was noted until now has been published, or cannot be.
+    pub fn settled(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        if self.is_stale || self.making.is_some() {
+            self.waiting.push(sender);
+        } else {
+            let _ = sender.send(());
+        }
+        receiver
+    }
+
+    /// Has tables made if the present ones no longer fit, and returns new ones to be published when they are made.
+    ///
+    /// To be called on a tokio runtime, every few milliseconds.
+    pub fn follow(&mut self, services: &Services, now: Instant) -> Option<Fresh> {
+        let mut fresh = None;
+        if let Some(making) = &mut self.making {
+            match making.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => {
+                    tracing::error!("the dispatch tables could not be made: please report this with the log above");
+                }
+                Ok(Finished { made, tables, moved }) => {
+                    self.made = made;
+                    fresh = Some(Fresh { tables, moved });
+                }
+            }
+            self.making = None;
+        }
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.is_stale |=
+                services.iter().any(|service| self.choices.get(&service.vip.name) != Some(&Choice::of(service)));
+        }
+        if std::mem::take(&mut self.is_stale) {
+            let job = self.job(services);
+            let (sender, receiver) = oneshot::channel();
+            // Nobody waits for it when the node ends.
+            tokio::task::spawn_blocking(move || sender.send(job.run()).is_ok());
+            self.making = Some(receiver);
+        } else {
+            for waiting in self.waiting.drain(..) {
+                // Whoever waits may have gone away.
+                let _ = waiting.send(());
+            }
+        }
+        fresh
+    }
+
+    /// The job of making the tables of these services.
+    fn job(&mut self, services: &Services) -> Job {
+        self.choices = services.iter().map(|service| (service.vip.name.clone(), Choice::of(service))).collect();
+        let recipe = |service: &Service| {
+            let name = &service.vip.name;
+            (name.clone(), Recipe::of(service, self.choices.get(name).unwrap_or(&Choice::All)))
+        };
+        Job { maker: self.maker.clone(), recipes: services.iter().map(recipe).collect(), before: self.made.clone() }
+    }
+}
+
+impl Job {
+    /// Makes what changed.
+    fn run(self) -> Finished {
+        let (mut made, mut moved) = (MadeServices::new(), BTreeMap::new());
+        for (name, recipe) in self.recipes {
+            let old = self.before.get(&name);
+            if let Some(old) = old.filter(|old| old.recipe == recipe) {
+                made.insert(name, Arc::clone(old));
+                continue;
+            }
+            match recipe.make(old.map(AsRef::as_ref), &self.maker.secrets) {
+                Ok(service) => {
+                    let new = Made::new(recipe, service);
+                    if let Some(old) = old {
+                        moved.insert(name.clone(), old.moves(&new).all());
+                    }
+                    made.insert(name, Arc::new(new));
+                }
+                Err(error) => {
+                    tracing::error!(%error, service = %name, "the configuration's check let a service pass that has no table");
+                }
+            }
+        }
+        let list = made.values().map(|made| Arc::clone(&made.service)).collect();
+        let tables = Arc::new(Tables::new(list, self.maker.hash_key));
+        Finished { made, tables, moved }
+    }
+}
+
+#[cfg(test)]
+mod tests;

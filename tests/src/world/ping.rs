@@ -3,6 +3,9 @@
 use super::{Namespace, Process, World};
 use std::time::Duration;
 
+/// ping waits for the last reply no longer than one interval, or twice the longest round trip: a busy machine needs this.
+const LONGEST_DELAY_OF_A_BUSY_MACHINE: Duration = Duration::from_millis(100);
+
 /// A ping to run.
 #[derive(Clone)]
 pub struct Ping {
@@ -16,7 +19,7 @@ pub struct Ping {
     pub size: u32,
     /// Whether the packets may be fragmented on their way.
     pub fragmentation: Fragmentation,
-    /// How long to wait for the last reply.
+    /// How long to wait for the last reply, if the interval is short.
     pub patience: Duration,
 }
 
@@ -32,9 +35,9 @@ pub enum Fragmentation {
 /// What a ping saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PingReport {
-    /// Requests sent.
+    /// Requests sent, of those that were wanted.
     pub sent: u32,
-    /// Distinct requests that were answered.
+    /// Distinct requests that were answered, of those.
     pub answered: u32,
     /// Replies beyond the first to the same request.
     pub duplicates: u32,
@@ -56,6 +59,7 @@ impl PingReport {
 /// A ping that runs in the background.
 pub struct RunningPing {
     process: Process,
+    count: u32,
     limit: Duration,
 }
 
@@ -114,8 +118,14 @@ impl Ping {
         ];
         let mut command = namespace.command("ping");
         command.args(arguments);
+        if self.interval < LONGEST_DELAY_OF_A_BUSY_MACHINE {
+            // With a deadline ping goes on asking until as many were answered as were wanted.
+            let deadline = (self.interval * self.count * 2 + self.patience).as_secs() + 1;
+            command.args(["-w", &deadline.to_string()]);
+        }
         let process = Process::spawn_into("ping", world.path("ping.log"), command);
-        RunningPing { process, limit: self.interval * self.count * 2 + self.patience + Duration::from_secs(60) }
+        let limit = self.interval * self.count * 2 + self.patience + Duration::from_secs(60);
+        RunningPing { process, count: self.count, limit }
     }
 
     /// Runs it to its end.
@@ -130,7 +140,7 @@ impl RunningPing {
     #[track_caller]
     pub fn finish(mut self) -> PingReport {
         self.process.wait(self.limit);
-        parse(&self.process.output())
+        parse(&self.process.output(), self.count)
     }
 
     /// What it has printed so far.
@@ -139,10 +149,15 @@ impl RunningPing {
     }
 }
 
-/// Parses the output of `ping -D`.
-fn parse(output: &str) -> PingReport {
+/// Parses the output of `ping -D`; requests beyond the `wanted` were only sent while ping waited for the last replies.
+fn parse(output: &str, wanted: u32) -> PingReport {
     let (mut answered, mut duplicates, mut timed, mut total_ms, mut times) = (0u32, 0u32, 0u32, 0.0, Vec::new());
-    for line in output.lines().filter(|line| line.contains(" bytes from ") && line.contains("icmp_seq=")) {
+    for line in output.lines().filter(|line| line.contains(" bytes from ")) {
+        let number = line.split("icmp_seq=").nth(1).and_then(|rest| rest.split(' ').next());
+        let Some(number) = number.and_then(|number| number.parse::<u32>().ok()) else { continue };
+        if number > wanted {
+            continue;
+        }
         if line.contains("(DUP!)") {
             duplicates += 1;
             continue;
@@ -159,11 +174,11 @@ fn parse(output: &str) -> PingReport {
     }
     let sent = output
         .lines()
-        .find_map(|line| line.split_once(" packets transmitted")?.0.parse().ok())
+        .find_map(|line| line.split_once(" packets transmitted")?.0.parse::<u32>().ok())
         .unwrap_or_else(|| panic!("ping did not say how many it sent:\n{output}"));
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     PingReport {
-        sent,
+        sent: sent.min(wanted),
         answered,
         duplicates,
         mean_ms: (timed > 0).then(|| total_ms / f64::from(timed)),
@@ -185,9 +200,21 @@ mod tests {
              [102.500000] 64 bytes from 10.0.0.1: icmp_seq=3 ttl=64 time=3.00 ms\n\n\
              --- 10.0.0.1 ping statistics ---\n\
              3 packets transmitted, 2 received, +1 duplicates, 33.3333% packet loss, time 2003ms\n",
+            3,
         );
         assert_eq!((report.sent, report.answered, report.duplicates, report.lost()), (3, 2, 1, 1));
         assert_eq!(report.mean_ms, Some(2.0));
         assert_eq!(report.longest_silence, Duration::from_millis(2500));
+    }
+    #[test]
+    fn what_was_sent_while_the_last_replies_were_late_does_not_count() {
+        let late = "[100.000000] 64 bytes from 10.0.0.1: icmp_seq=1 ttl=64 time=1.00 ms\n\
+                    [100.050000] 64 bytes from 10.0.0.1: icmp_seq=2 ttl=64 time=40.0 ms\n\n\
+                    5 packets transmitted, 2 received, 60% packet loss, time 51ms\n";
+        let report = parse(late, 2);
+        assert_eq!((report.sent, report.answered, report.lost()), (2, 2, 0));
+        let lost = late.replace("icmp_seq=2", "icmp_seq=3");
+        let report = parse(&lost, 2);
+        assert_eq!((report.sent, report.answered, report.lost()), (2, 1, 1));
     }
 }

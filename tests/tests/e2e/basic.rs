@@ -14,7 +14,9 @@ const STEADY: (u32, Duration) = (1_000, Duration::from_millis(5));
 #[track_caller]
 fn assert_no_ping_lost(world: &World, site: &mut Site, target: &str, (count, interval): (u32, Duration)) {
     let report = Ping::to(target).count(count).every(interval).run(world, &site.client);
-    assert_eq!((report.sent, report.lost(), report.duplicates), (count, 0, 0), "{}", report.output);
+    if (report.sent, report.lost(), report.duplicates) != (count, 0, 0) {
+        panic!("{}{}", report.output, site.where_packets_were_lost());
+    }
 }
 
 /// A thousand pings to each of the server's addresses, over one IP version outside.
@@ -155,7 +157,9 @@ fn every_size_up_to_the_tunnels_mtu_passes_whole() {
         let sizes = (0..largest).step_by(29).chain([largest - 1, largest]);
         for size in sizes {
             let report = Ping::to(target).count(2).unfragmented(size).run(&world, &site.client);
-            assert_eq!(report.lost(), 0, "{}", report.output);
+            if report.lost() > 0 {
+                panic!("{}{}", report.output, site.where_packets_were_lost());
+            }
         }
     }
     site.assert_every_packet_is_accounted_for();

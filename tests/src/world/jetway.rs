@@ -16,6 +16,10 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 pub struct NodeConfig {
     /// Its name; unique on the machine.
     pub name: String,
+    /// Its number in a cluster.
+    pub id: u32,
+    /// The key that receiver indices are made with, base64, if a cluster shares one.
+    pub index_key: Option<String>,
     /// CPUs of its workers.
     pub cores: Vec<u32>,
     /// Its ports.
@@ -185,8 +189,11 @@ impl Jetway {
 impl NodeConfig {
     /// The text of a file in `folder`, where its key files and its socket are too.
     pub fn to_toml_in(&self, folder: &str) -> String {
-        let mut text = format!("[node]\nname = \"{}\"\nid = 1\n", self.name);
+        let mut text = format!("[node]\nname = \"{}\"\nid = {}\n", self.name, self.id);
         let mut line = |line: String| text.write_str(&(line + "\n")).expect("a string takes any line");
+        if self.index_key.is_some() {
+            line(format!("index_key_file = \"{folder}/{}.index\"", self.name));
+        }
         line(format!("\n[engine]\ncores = {:?}\nidle = \"backoff\"", self.cores));
         for port in &self.ports {
             line(format!("\n[[port]]\nname = \"{}\"\ndevice = \"{}\"", port.name, port.device));
@@ -245,6 +252,9 @@ fn write(world: &World, config: &NodeConfig) -> PathBuf {
 }
 
 fn write_into(folder: &Path, config: &NodeConfig) -> PathBuf {
+    if let Some(key) = &config.index_key {
+        super::write_secret(&folder.join(format!("{}.index", config.name)), key);
+    }
     for tunnel in &config.tunnels {
         super::write_secret(&folder.join(format!("{}.key", tunnel.name)), &tunnel.key.private);
         for peer in &tunnel.peers {

@@ -7,32 +7,42 @@
 
 mod capture;
 mod command;
+mod decapsulator;
+mod fleet;
+mod http;
 mod iperf;
 mod jetway;
 mod keys;
 mod machine;
 mod namespace;
+mod nginx;
 mod ping;
 mod process;
 mod servers;
 mod site;
 mod stats;
 mod stock_peer;
+mod vip;
 mod wireguard_go;
 
 pub use capture::Capture;
 pub use command::{run, succeeds, try_run, wait_until};
+pub use decapsulator::Decapsulator;
+pub use fleet::{Family, Fleet, FleetPlan, Origin, Server, backends, server_address, server_name, with_services};
+pub use http::{Ask, BenchReport, Kept, KeptConnections, Request, RequestStream, answers, apache_bench, ask, failures};
 pub use iperf::{Iperf3Server, StreamReport, Transport, Way, iperf3, iperf3_with};
 pub use jetway::{Jetway, NodeConfig, PeerConfig, PortConfig, TunnelConfig, binary};
 pub use keys::{KeyPair, preshared_key};
 pub use machine::{Booting, Contents, Image, Machine, MachinePlan};
 pub use namespace::Namespace;
+pub use nginx::Nginx;
 pub use ping::{Fragmentation, Ping, PingReport, RunningPing};
 pub use process::Process;
 pub use servers::{HttpServer, download};
 pub use site::{Attachment, Gateway, Initiator, LISTEN_PORT, Outer, Site, SiteBuilder};
 pub use stats::Stats;
 pub use stock_peer::{StockPeer, echo_request};
+pub use vip::{BackendConfig, Forward, VipConfig};
 pub use wireguard_go::{PeerState, WireguardGo, WireguardPeer};
 
 use std::io::Write;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 const PREFIX: &str = "jwt-";
 
@@ -90,7 +91,7 @@ impl Namespace {
 
     /// Runs `work` on a thread of its own inside the namespace; sockets it makes stay in the namespace wherever they go.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace exists");
+        let file = self.file();
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 setns(&file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
@@ -98,6 +99,19 @@ impl Namespace {
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Starts `work` on a thread of its own inside the namespace.
+    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let file = self.file();
+        std::thread::spawn(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+            work()
+        })
+    }
+
+    fn file(&self) -> File {
+        File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace exists")
     }
 
     /// Connects two namespaces by a virtual cable; both ends are up, and compute their own checksums.

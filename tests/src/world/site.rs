@@ -24,6 +24,19 @@ pub enum Attachment {
     Tap,
 }
 
+impl Attachment {
+    /// The DPDK device of a port that has the kernel's interface `wire`.
+    pub fn device(self, index: usize, wire: &str, queues: usize) -> String {
+        match self {
+            // Few frames (the driver's 512) lose packets whenever sender and worker share a CPU.
+            Attachment::AfPacket => {
+                format!("net_af_packet{index},iface={wire},qpairs={queues},framesz=2048,blocksz=4096,framecnt=4096")
+            }
+            Attachment::Tap => format!("net_tap{index},iface={wire}"),
+        }
+    }
+}
+
 /// Who terminates the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
@@ -132,7 +145,7 @@ impl SiteBuilder {
                 }
                 let jetway = Jetway::start(world, &node, &config);
                 for (wire, _, far) in wires.iter().filter(|(_, attachment, _)| *attachment == Attachment::Tap) {
-                    move_tap(&node, wire, far);
+                    move_tap(&node, wire, far, "eth0");
                 }
                 Terminator::Jetway(jetway)
             }
@@ -150,16 +163,9 @@ impl SiteBuilder {
 
     fn node_config(&self, world: &World, client_key: &KeyPair) -> NodeConfig {
         let queues = self.cores.len();
-        let device = |index: usize, attachment, wire: &str| match attachment {
-            // Few frames (the driver's 512) lose packets whenever sender and worker share a CPU.
-            Attachment::AfPacket => {
-                format!("net_af_packet{index},iface={wire},qpairs={queues},framesz=2048,blocksz=4096,framecnt=4096")
-            }
-            Attachment::Tap => format!("net_tap{index},iface={wire}"),
-        };
-        let port = |index: usize, name: &str, attachment, addresses: [&str; 2]| PortConfig {
+        let port = |index: usize, name: &str, attachment: Attachment, addresses: [&str; 2]| PortConfig {
             name: name.into(),
-            device: device(index, attachment, &format!("w-{name}")),
+            device: attachment.device(index, &format!("w-{name}"), queues),
             addresses: addresses.map(String::from).to_vec(),
             mtu: 1500,
         };
@@ -178,6 +184,8 @@ impl SiteBuilder {
         let name = world.interface("jw");
         NodeConfig {
             name: format!("node-{name}"),
+            id: 1,
+            index_key: None,
             cores: self.cores.clone(),
             ports: vec![
                 port(0, "wan", self.wan, ["198.51.100.1/24", "2001:db8:100::1/64"]),
@@ -350,15 +358,15 @@ fn receive_buffer_overflows(namespace: &Namespace) -> u64 {
     values.iter().map(|value| value.and_then(|text| text.parse::<u64>().ok()).expect("a number")).sum()
 }
 
-/// Moves the kernel end of a TAP device to the far side of the wire, as its `eth0`.
-fn move_tap(node: &Namespace, wire: &str, far: &Namespace) {
+/// Moves the kernel end of a TAP device to the far side of the wire.
+pub(super) fn move_tap(node: &Namespace, wire: &str, far: &Namespace, name: &str) {
     wait_until("the driver has made its TAP interface", Duration::from_secs(10), || node.has_interface(wire));
-    run("ip", &["-n", node.name(), "link", "set", "dev", wire, "netns", far.name(), "name", "eth0"]);
+    run("ip", &["-n", node.name(), "link", "set", "dev", wire, "netns", far.name(), "name", name]);
     // The kernel end has the MAC address of the port; the far side of a wire needs one of its own. The queue of 500 loses bursts.
     let mac: [u8; 4] = rand::random();
     let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    far.ip(&[&format!("link set eth0 address 02:77:{mac} txqueuelen 8000 up")]);
-    far.offload_off("eth0");
+    far.ip(&[&format!("link set {name} address 02:77:{mac} txqueuelen 8000 up")]);
+    far.offload_off(name);
 }
 
 /// `JETWAY_WORLD_GATEWAY=wireguard-go` proves the worlds themselves, or takes a figure to compare with.

@@ -184,6 +184,8 @@ fn node_config(card: Card, node_key: &KeyPair, client_key: &KeyPair) -> NodeConf
     };
     NodeConfig {
         name: "node".into(),
+        id: 1,
+        index_key: None,
         cores: match card {
             Card::E1000 => vec![1],
             Card::VirtioTwoQueues => vec![0, 1],

@@ -1,0 +1,4 @@
+//! Services in front of stock servers: every way of forwarding, servers that die, clients that move, tunnels behind a dispatcher.
+
+mod forwarding;
+mod maintenance;

@@ -57,8 +57,9 @@ fn check(number: u32, port: u16, question: Question) -> Check {
     Check {
         backend: Arc::new(Backend::new(BackendIndex(number), address, port, 1)),
         names: ("load".into(), number.to_string().into()),
-        target: Target { address, port, question },
+        target: Target { address, port, question, load: None },
         policy: POLICY,
+        load: Arc::default(),
     }
 }
 

@@ -26,16 +26,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The key of the hashes by which flows are given to servers unless the cluster has a key of its own. All dispatchers
 /// agree on it, but outsiders know it, too.
-const PUBLIC_HASH_KEY: (u64, u64) = (0x6a65_7477_6179_2064, 0x6973_7061_7463_6865);
+const PUBLIC_HASH_KEY: [u64; 2] = [0x6a65_7477_6179_2064, 0x6973_7061_7463_6865];
 
 /// What the hash key is derived from the cluster's key for.
 const HASH_KEY_LABEL: &[u8] = b"jetway dispatch flow hash";
 
 /// The key of the hashes by which flows are given to servers: the same on all nodes of a cluster.
-pub fn hash_key(config: &Config) -> (u64, u64) {
+pub fn hash_key(config: &Config) -> [u64; 2] {
     let Some(key) = &config.node.index_key else { return PUBLIC_HASH_KEY };
     let derived = u128::from_le_bytes(mac(key.expose(), &[HASH_KEY_LABEL]));
-    (derived as u64, (derived >> 64) as u64)
+    [derived as u64, (derived >> 64) as u64]
 }
 
 /// The tables by which workers dispatch.
@@ -54,7 +54,7 @@ pub struct DispatchTables {
 /// What all services have in common.
 #[derive(Clone, Debug)]
 struct Maker {
-    hash_key: (u64, u64),
+    hash_key: [u64; 2],
     secrets: Arc<CookieSecrets>,
 }
 
@@ -88,7 +88,7 @@ struct Job {
 
 impl DispatchTables {
     /// None yet.
-    pub fn new(hash_key: (u64, u64), secrets: Arc<CookieSecrets>) -> Self {
+    pub fn new(hash_key: [u64; 2], secrets: Arc<CookieSecrets>) -> Self {
         Self {
             maker: Maker { hash_key, secrets },
             made: MadeServices::new(),

@@ -1,4 +1,4 @@
-//! Whole turns of a worker on ports that cost nothing: decrypt and forward, and encrypt, beside boringtun.
+//! Whole turns of a worker on ports that cost nothing: decrypt and forward, and encrypt, beside boringtun and gotatun.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,12 @@ use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::gotatun;
 use crate::line::refill;
-use crate::result::{Part, Row};
+use crate::result::{Part, Quantity, Row, USUAL_BURST};
 use crate::sample::{Contestant, Effort, compare, ratio};
 use crate::stock::{self, Pair};
+use crate::system;
 use crate::traffic::{self, SERVER, Size};
 use crate::world::{NOW, World};
 
@@ -43,8 +45,6 @@ struct Case {
     peers: usize,
 }
 
-const USUAL_BURST: usize = 32;
-
 /// Measures what `vary` says, or everything.
 pub fn measure(vary: Option<Vary>, effort: Effort) -> Part {
     let mut part = Part::default();
@@ -66,8 +66,14 @@ pub fn measure(vary: Option<Vary>, effort: Effort) -> Part {
         run(&mut world, case, effort, &mut part);
     }
     if wanted(Vary::Peers) {
-        for peers in [1, 1_000, 100_000] {
+        for peers in [1, 1_000, 100_000, 1_000_000] {
+            let before = system::resident_of_this();
             world = World::new(peers);
+            let grown = system::resident_of_this().saturating_sub(before) as f64;
+            if peers == 1_000_000 {
+                let quantity = Quantity::new("1000000 peers with sessions: resident for each", grown / 1e6, "bytes");
+                part.quantities.push(quantity);
+            }
             for (direction, size, burst) in each(both, ends, [USUAL_BURST, 64]) {
                 run(&mut world, Case { direction, size, burst, peers }, effort, &mut part);
             }
@@ -88,6 +94,7 @@ fn each<const B: usize>(
 fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
     let world = std::cell::RefCell::new(world);
     let mut pair = Pair::new();
+    let mut other_pair = gotatun::Pair::new(crate::world::TUNNEL_MTU);
     let mut turns = Turns::new(case);
     let mut alone = Alone::new(case);
     let mut packets = Packets::new(case);
@@ -97,9 +104,10 @@ fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
         contestant("jetway", Box::new(|| turns.run(*world.borrow_mut(), &mut packets)) as Box<dyn FnMut() -> Duration>),
         contestant("aead alone", Box::new(|| alone.run(*world.borrow_mut(), &mut others))),
     ];
-    // boringtun keeps no table of peers: who uses it brings one.
+    // The others keep no table of peers: who uses them brings one.
     if case.peers == 1 {
         contestants.push(contestant("boringtun", Box::new(|| boringtun(&mut pair, case))));
+        contestants.push(contestant("gotatun", Box::new(|| gotatun(&mut other_pair, case))));
     }
     let outcomes = compare(&mut contestants, effort);
     drop(contestants);
@@ -247,12 +255,24 @@ impl Alone {
     }
 }
 
+/// The inner packets of a piece of work.
+fn packets(case: Case) -> Vec<Vec<u8>> {
+    let packet = |number| traffic::packet(traffic::client(0), SERVER, case.size.of(number), number);
+    (0..case.burst).map(packet).collect()
+}
+
+/// As many packets through gotatun, one by one, as its interface has it.
+fn gotatun(pair: &mut gotatun::Pair, case: Case) -> Duration {
+    match case.direction {
+        Direction::Decrypt => pair.decapsulate(&packets(case)),
+        Direction::Encrypt => pair.encapsulate(&packets(case)),
+    }
+}
+
 /// As many packets through boringtun, one by one, as its interface has it.
 fn boringtun(pair: &mut Pair, case: Case) -> Duration {
     let mut room = [0; stock::ROOM];
-    let packets: Vec<_> = (0..case.burst)
-        .map(|number| traffic::packet(traffic::client(0), SERVER, case.size.of(number), number))
-        .collect();
+    let packets = packets(case);
     match case.direction {
         Direction::Decrypt => {
             let seal = |packet: &Vec<u8>| match pair.client.encapsulate(packet, &mut room) {
@@ -304,6 +324,6 @@ mod tests {
             effort,
             &mut part,
         );
-        assert_eq!(part.rows.len(), 8 * 3 + 4);
+        assert_eq!(part.rows.len(), 8 * 3 + 5);
     }
 }

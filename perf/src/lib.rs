@@ -2,12 +2,18 @@
 //!
 //! Every figure is a median over rounds in which all contestants took turns, with its spread; see `perf/README.md`.
 
+pub mod acceptance;
+pub mod aead;
+pub mod compare;
 pub mod dispatch;
 pub mod engine;
+pub mod gotatun;
 pub mod handshakes;
 pub mod line;
 pub mod micro;
+pub mod plot;
 pub mod process;
+pub mod publish;
 pub mod result;
 pub mod sample;
 pub mod scale;

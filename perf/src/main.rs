@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
-use jetway_perf::{dispatch, engine, handshakes, micro, process, scale, system};
+use jetway_perf::{acceptance, compare, dispatch, engine, handshakes, micro, plot, process, publish, scale, system};
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.
 #[derive(Parser)]
@@ -53,7 +53,7 @@ enum Command {
         #[arg(long, default_value = "target/release/jetway")]
         jetway: PathBuf,
     },
-    /// Whole turns of a worker beside boringtun.
+    /// Whole turns of a worker beside boringtun and gotatun.
     Engine {
         /// Only what differs in size, burst, or number of peers; all of them without this.
         #[arg(long, value_enum)]
@@ -67,6 +67,26 @@ enum Command {
     Handshakes,
     /// Everything that needs no root.
     All,
+    /// Says what got slower between two runs, beyond noise; fails if something did.
+    Compare {
+        /// Results of the earlier run.
+        before: PathBuf,
+        /// Results of the later run.
+        after: PathBuf,
+    },
+    /// Draws results as SVG files beside their own.
+    Plot {
+        /// The results.
+        results: PathBuf,
+    },
+    /// Keeps results as the newest known of their CPU, and writes them into the README.
+    Publish {
+        /// The results.
+        results: PathBuf,
+        /// The folder of the checkout.
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,8 +94,8 @@ fn main() -> ExitCode {
     let line: Vec<_> = std::env::args().skip(1).collect();
     let mut results = Results::new(format!("jetway-perf {}", line.join(" ")));
     let effort = Effort { rounds: global.rounds.max(1), pieces: global.pieces.max(1) };
-    match run(command, &global, effort, &mut results).and_then(|()| show(&results, &global)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(command, &global, effort, &mut results) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("jetway-perf: {error}");
             ExitCode::FAILURE
@@ -83,7 +103,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, global: &Global, effort: Effort, results: &mut Results) -> io::Result<()> {
+fn run(command: Command, global: &Global, effort: Effort, results: &mut Results) -> io::Result<ExitCode> {
+    match command {
+        Command::Compare { before, after } => {
+            let comparison = compare::compare(&Results::read_json(&before)?, &Results::read_json(&after)?);
+            comparison.write(&mut io::stdout().lock())?;
+            return Ok(if comparison.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Plot { results } => {
+            let folder = results.parent().unwrap_or(Path::new("."));
+            let stem = results.file_stem().unwrap_or_default().to_string_lossy();
+            for file in plot::draw(&Results::read_json(&results)?, folder, &stem)? {
+                println!("{}", file.display());
+            }
+        }
+        Command::Publish { results, root } => {
+            let results = Results::read_json(&results)?;
+            publish::publish(&results, &root.join("perf/results"), &root.join("README.md"))?;
+        }
+        measurement => {
+            measure(measurement, global, effort, results)?;
+            let goals = acceptance::goals(results);
+            results.quantities.extend(goals);
+            show(results, global)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(command: Command, global: &Global, effort: Effort, results: &mut Results) -> io::Result<()> {
     let pinned = || {
         if !system::pin(global.core) {
             eprintln!("jetway-perf: cannot pin to core {}: contestants may be moved between cores", global.core);
@@ -117,6 +165,8 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             results.extend(engine::measure(None, effort));
             results.extend(dispatch::measure(effort));
         }
+        // `run` sees to what measures nothing.
+        Command::Compare { .. } | Command::Plot { .. } | Command::Publish { .. } => {}
     }
     Ok(())
 }

@@ -3,21 +3,21 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
-use jetway_aead::{Aead, OpenJob, SealJob};
+use jetway_aead::Aead;
 use jetway_pipelines::ids::{PortId, SlotIndex, WorkerId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::{Frame, Parsed, checksum};
 use jetway_pipelines::path::slots::{Page, Slots};
 use jetway_pipelines::tables::Route;
 use jetway_pipelines::wireguard::Receiver;
-use jetway_pipelines::wireguard::constants::TAG_SIZE;
 use jetway_pipelines::wireguard::replay::ReplayWindow;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::aead;
 use crate::result::{Part, Row};
 use crate::sample::{Contestant, Effort, compare};
 use crate::traffic::{self, SERVER};
@@ -25,8 +25,6 @@ use crate::world;
 
 /// Operations in one piece of work.
 const PIECE: usize = 1024;
-/// Packets in one call of the AEAD.
-const BURST: usize = 32;
 /// Sizes of tables: a small one, and those that leave the caches one after the other.
 const TABLES: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
 
@@ -36,6 +34,7 @@ pub fn measure(effort: Effort) -> Part {
     bench.packets();
     bench.wireguard();
     bench.tables();
+    aead::measure(effort, &mut bench.part);
     bench.part
 }
 
@@ -85,44 +84,6 @@ impl Bench {
         world::give_session(0, &peer, 1, Aead::best());
         self.one("peer's session", 1, |_| peer.sending_session().is_some());
         self.one("peer's endpoint", 1, |_| peer.endpoint.load());
-        for size in [64, 256, 512, 1420] {
-            self.aead(size);
-        }
-    }
-
-    /// Opening and sealing bursts under one key.
-    fn aead(&mut self, size: usize) {
-        let aead = Aead::best();
-        let key = aead.key(&[7; 32]);
-        let plain = vec![vec![0x5a; size + TAG_SIZE]; BURST];
-        let mut sealed = plain.clone();
-        let mut jobs: Vec<_> = sealed.iter_mut().map(|buffer| SealJob { key: &key, counter: 1, buffer }).collect();
-        aead.seal_burst(&mut jobs);
-        let open = || -> Duration {
-            let mut buffers = sealed.clone();
-            let job = |buffer| OpenJob { key: &key, counter: 1, buffer, authentic: false };
-            let mut jobs: Vec<_> = buffers.iter_mut().map(|buffer| job(buffer.as_mut_slice())).collect();
-            let start = Instant::now();
-            aead.open_burst(&mut jobs);
-            let took = start.elapsed();
-            assert!(jobs.iter().all(|job| job.authentic));
-            took
-        };
-        let seal = || -> Duration {
-            let mut buffers = plain.clone();
-            let mut jobs: Vec<_> = buffers.iter_mut().map(|buffer| SealJob { key: &key, counter: 1, buffer }).collect();
-            let start = Instant::now();
-            aead.seal_burst(&mut jobs);
-            start.elapsed()
-        };
-        let mut contestants = [
-            Contestant { name: "open", packets: BURST, run: Box::new(open) },
-            Contestant { name: "seal", packets: BURST, run: Box::new(seal) },
-        ];
-        for outcome in compare(&mut contestants, self.effort) {
-            let row = Row::new(outcome.name, "jetway", outcome.nanoseconds, outcome.spread);
-            self.part.rows.push(row.size(size.to_string(), size as f64).flows(1, Some(BURST)));
-        }
     }
 
     fn tables(&mut self) {

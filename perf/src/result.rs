@@ -1,13 +1,17 @@
 //! Results as rows: a table for people, JSON with stable keys for programs.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::system;
 
+/// Packets that go together where nothing else is said.
+pub const USUAL_BURST: usize = 32;
+
 /// One figure. Keys of the JSON are stable; a key without a meaning for a row is `null`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// What was done, such as `decrypt`.
     pub scenario: String,
@@ -63,33 +67,61 @@ impl Row {
 }
 
 /// A quantity that is no time per packet, such as memory, with the goal it has.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quantity {
     /// What it is.
     pub name: String,
     /// How much.
     pub value: f64,
     /// In what.
-    pub unit: &'static str,
-    /// What it should not exceed.
+    pub unit: String,
+    /// What it should not pass.
     pub goal: Option<f64>,
+    /// On which side of the goal it should be.
+    #[serde(default)]
+    pub better: Better,
+}
+
+/// Which way a quantity gets better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// By shrinking.
+    #[default]
+    Less,
+    /// By growing.
+    More,
 }
 
 impl Quantity {
     /// A quantity without a goal.
-    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, goal: None }
+    pub fn new(name: impl Into<String>, value: f64, unit: &str) -> Self {
+        Self { name: name.into(), value, unit: unit.to_owned(), goal: None, better: Better::Less }
     }
 
-    /// The same with a goal.
+    /// The same with a goal that it should not exceed.
     pub fn at_most(mut self, goal: f64) -> Self {
-        self.goal = Some(goal);
+        (self.goal, self.better) = (Some(goal), Better::Less);
         self
+    }
+
+    /// The same with a goal that it should reach.
+    pub fn at_least(mut self, goal: f64) -> Self {
+        (self.goal, self.better) = (Some(goal), Better::More);
+        self
+    }
+
+    /// Whether it is on the right side of its goal; `None` without one.
+    pub fn is_met(&self) -> Option<bool> {
+        self.goal.map(|goal| match self.better {
+            Better::Less => self.value <= goal,
+            Better::More => self.value >= goal,
+        })
     }
 }
 
 /// Everything that a run found out.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     /// The CPU.
     pub cpu: String,
@@ -103,6 +135,9 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// Other quantities.
     pub quantities: Vec<Quantity>,
+    /// What this machine could not measure, and what it lacks.
+    #[serde(default)]
+    pub unmeasured: Vec<String>,
 }
 
 impl Results {
@@ -116,6 +151,23 @@ impl Results {
     pub fn extend(&mut self, part: Part) {
         self.rows.extend(part.rows);
         self.quantities.extend(part.quantities);
+        self.unmeasured.extend(part.unmeasured);
+    }
+
+    /// Reads what [`Results::write_json`] wrote.
+    pub fn read_json(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+    }
+
+    /// The only row with these properties, if there is one.
+    pub fn row(&self, scenario: &str, size: &str, flows: Option<usize>, peer: &str) -> Option<&Row> {
+        let usual = |row: &Row| row.burst.is_none_or(|burst| burst == USUAL_BURST);
+        let matches = |row: &&Row| {
+            row.scenario == scenario && row.size == size && row.flows == flows && row.peer == peer && usual(row)
+        };
+        self.rows.iter().find(matches)
     }
 
     /// Writes JSON: each row carries the CPU and the commit too, so that rows can be taken out of their file.
@@ -130,7 +182,7 @@ impl Results {
         let rows: Vec<_> = self.rows.iter().map(|row| Full { row, cpu: &self.cpu, commit: &self.commit }).collect();
         let all = serde_json::json!({
             "cpu": self.cpu, "aead": self.aead, "commit": self.commit, "command": self.command,
-            "rows": rows, "quantities": self.quantities,
+            "rows": rows, "quantities": self.quantities, "unmeasured": self.unmeasured,
         });
         serde_json::to_writer_pretty(&mut *out, &all)?;
         writeln!(out)
@@ -142,7 +194,7 @@ impl Results {
         if !self.rows.is_empty() {
             writeln!(
                 out,
-                "{:<26} {:>5} {:>5} {:>8} {:<12} {:>9} {:>8} {:>7} {:>6} {:>7}",
+                "{:<34} {:>5} {:>5} {:>8} {:<22} {:>9} {:>8} {:>7} {:>6} {:>7}",
                 "scenario", "size", "burst", "flows", "peer", "ns", "Mpps", "Gbit/s", "ratio", "spread"
             )?;
         }
@@ -153,7 +205,7 @@ impl Results {
             let (gbps, ratio) = (decimals(row.gbps), decimals(row.ratio));
             writeln!(
                 out,
-                "{:<26} {:>5} {burst:>5} {flows:>8} {:<12} {:>9.1} {:>8.3} {gbps:>7} {ratio:>6} {:>6.1}%",
+                "{:<34} {:>5} {burst:>5} {flows:>8} {:<22} {:>9.1} {:>8.3} {gbps:>7} {ratio:>6} {:>6.1}%",
                 row.scenario,
                 row.size,
                 row.peer,
@@ -163,12 +215,19 @@ impl Results {
             )?;
         }
         for quantity in &self.quantities {
-            let goal = match quantity.goal {
-                Some(goal) if quantity.value <= goal => format!("(goal: at most {goal}: met)"),
-                Some(goal) => format!("(goal: at most {goal}: MISSED)"),
-                None => String::new(),
+            let side = match quantity.better {
+                Better::Less => "at most",
+                Better::More => "at least",
+            };
+            let goal = match (quantity.goal, quantity.is_met()) {
+                (Some(goal), Some(true)) => format!("(goal: {side} {goal}: met)"),
+                (Some(goal), _) => format!("(goal: {side} {goal}: MISSED)"),
+                (None, _) => String::new(),
             };
             writeln!(out, "{:<72} {:>12.3} {:<6} {goal}", quantity.name, quantity.value, quantity.unit)?;
+        }
+        for line in &self.unmeasured {
+            writeln!(out, "NOT MEASURED: {line}")?;
         }
         Ok(())
     }
@@ -181,4 +240,13 @@ pub struct Part {
     pub rows: Vec<Row>,
     /// Other quantities.
     pub quantities: Vec<Quantity>,
+    /// What could not be measured, and what for the want of.
+    pub unmeasured: Vec<String>,
+}
+
+impl Part {
+    /// Notes that `what` could not be measured, because this machine lacks `lacking`.
+    pub fn lacks(&mut self, what: &str, lacking: &str) {
+        self.unmeasured.push(format!("{what} (lacking: {lacking})"));
+    }
 }

@@ -40,7 +40,8 @@ pub const TUNNEL: TunnelId = TunnelId(0);
 pub const NOW: Instant = Instant::from_nanos(10_000_000_000);
 
 const MTU: u16 = 1500;
-const TUNNEL_MTU: u16 = 1420;
+/// The largest inner packet.
+pub const TUNNEL_MTU: u16 = 1420;
 
 /// A worker whose ports are lines, with the publisher of its tables.
 pub struct World {

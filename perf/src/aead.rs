@@ -1,0 +1,129 @@
+//! The AEAD alone, by the burst: every implementation that this CPU can run, in turns.
+
+use std::time::{Duration, Instant};
+
+use jetway_aead::{Aead, Backend, Key, OpenJob, SealJob};
+use jetway_pipelines::wireguard::constants::TAG_SIZE;
+
+use crate::result::{Part, Row, USUAL_BURST};
+use crate::sample::{Contestant, Effort, compare, ratio};
+use crate::traffic::Size;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Open,
+    Seal,
+}
+
+/// Opens and seals bursts of each size under one key and under sixteen.
+pub fn measure(effort: Effort, part: &mut Part) {
+    for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_supported()) {
+        let missing: Vec<_> = backend.missing_features().collect();
+        part.lacks(&format!("AEAD backend {backend}"), &missing.join(", "));
+    }
+    for size in Size::ALL {
+        for direction in [Direction::Open, Direction::Seal] {
+            run(direction, size, effort, part);
+        }
+    }
+}
+
+/// Jetway's choice comes first; what others' code does is in the backends that are theirs.
+fn contestants() -> impl Iterator<Item = (&'static str, Aead)> {
+    let others = [("aws-lc-rs", Backend::AwsLc), ("chacha20poly1305", Backend::RustCrypto)];
+    let others = others.into_iter().filter_map(|(name, backend)| Some((name, Aead::with_backend(backend).ok()?)));
+    std::iter::once(("jetway", Aead::best())).chain(others)
+}
+
+fn run(direction: Direction, size: Size, effort: Effort, part: &mut Part) {
+    let mut runs: Vec<(&str, usize, Contestant<'_>)> = Vec::new();
+    for (name, aead) in contestants() {
+        let keys = if name == "jetway" { &[1, 16][..] } else { &[1][..] };
+        for flows in keys {
+            let mut bursts = Bursts::new(aead, direction, size, *flows);
+            let run = Box::new(move || bursts.run()) as Box<dyn FnMut() -> Duration>;
+            runs.push((name, *flows, Contestant { name, packets: USUAL_BURST, run }));
+        }
+    }
+    let names: Vec<_> = runs.iter().map(|(name, flows, _)| (*name, *flows)).collect();
+    let mut contestants: Vec<_> = runs.into_iter().map(|(_, _, contestant)| contestant).collect();
+    let outcomes = compare(&mut contestants, effort);
+    let scenario = match direction {
+        Direction::Open => "open",
+        Direction::Seal => "seal",
+    };
+    for ((name, flows), outcome) in names.into_iter().zip(&outcomes) {
+        let mut row = Row::new(scenario, name, outcome.nanoseconds, outcome.spread)
+            .size(size.name(), size.mean())
+            .flows(flows, Some(USUAL_BURST));
+        row.ratio = Some(ratio(outcome, &outcomes[0]));
+        part.rows.push(row);
+    }
+}
+
+/// Bursts for one contestant: sealed and opened again and again, as their content makes no difference to the time.
+struct Bursts {
+    aead: Aead,
+    direction: Direction,
+    keys: Vec<Key>,
+    /// As they are before the work; the last burst was made of them.
+    fresh: Vec<Vec<u8>>,
+}
+
+impl Bursts {
+    fn new(aead: Aead, direction: Direction, size: Size, flows: usize) -> Self {
+        let keys: Vec<_> = (0..flows).map(|number| aead.key(&[number as u8 + 7; 32])).collect();
+        let mut fresh: Vec<_> = (0..USUAL_BURST).map(|number| vec![0x5a; size.of(number) + TAG_SIZE]).collect();
+        if direction == Direction::Open {
+            let numbered = fresh.iter_mut().enumerate();
+            let job = |(number, buffer)| SealJob { key: &keys[number % flows], counter: number as u64, buffer };
+            let mut jobs: Vec<_> = numbered.map(|(number, buffer)| job((number, buffer.as_mut_slice()))).collect();
+            aead.seal_burst(&mut jobs);
+        }
+        Self { aead, direction, keys, fresh }
+    }
+
+    fn run(&mut self) -> Duration {
+        let mut buffers = self.fresh.clone();
+        let numbered = buffers.iter_mut().enumerate();
+        let key = |number: usize| &self.keys[number % self.keys.len()];
+        match self.direction {
+            Direction::Open => {
+                let mut jobs: Vec<_> = numbered
+                    .map(|(number, buffer)| {
+                        let counter = number as u64;
+                        OpenJob { key: key(number), counter, buffer, authentic: false }
+                    })
+                    .collect();
+                let start = Instant::now();
+                self.aead.open_burst(&mut jobs);
+                let took = start.elapsed();
+                assert!(jobs.iter().all(|job| job.authentic), "the AEAD refuses its own packets");
+                took
+            }
+            Direction::Seal => {
+                let mut jobs: Vec<_> = numbered
+                    .map(|(number, buffer)| SealJob { key: key(number), counter: number as u64, buffer })
+                    .collect();
+                let start = Instant::now();
+                self.aead.seal_burst(&mut jobs);
+                start.elapsed()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backend_of_this_cpu_takes_part_with_its_own_packets() {
+        let mut part = Part::default();
+        for direction in [Direction::Open, Direction::Seal] {
+            run(direction, Size::Imix, Effort { rounds: 1, pieces: 1 }, &mut part);
+        }
+        assert_eq!(part.rows.len(), 2 * 4);
+        assert!(part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", part.rows);
+    }
+}

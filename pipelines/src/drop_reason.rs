@@ -76,7 +76,8 @@ drop_reasons! {
     TranslationPortsExhausted, "translation_ports_exhausted", "No port was free to stand for a client on its server's own link";
     FragmentMalformed, "fragment_malformed", "A fragment of a service's flow without a whole fragment header";
     FragmentUnknown, "fragment_unknown", "A later fragment of a service's flow whose first fragment was not seen";
-    FragmentOverlap, "fragment_overlap", "A fragment that overlaps another of its datagram (RFC 5722), or one of too many";
+    FragmentDuplicate, "fragment_duplicate", "A fragment of a service's flow that has come before (RFC 8200 section 4.5)";
+    FragmentOverlap, "fragment_overlap", "A fragment that overlaps another of its datagram (RFC 5722), is one of too many, or could hide a TCP header (RFC 1858)";
     Undecided, "undecided", "A stage left the packet without a verdict: a bug of ours, please report it";
     Consumed, "consumed", "Not a loss: a keepalive or handshake message that ended here as it should";
 }

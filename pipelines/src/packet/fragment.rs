@@ -7,27 +7,16 @@ use super::{Fragment, Parsed, Protocol, bytes_at, ipv6};
 /// What a fragment says of its datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FragmentHeader {
-    /// Which datagram it belongs to.
-    pub datagram: Datagram,
+    /// What the datagram carries; of IPv6 what the fragment header names, which may be another extension header.
+    pub protocol: Protocol,
     /// The datagram's number among those of its ends.
     pub identification: u32,
-    /// The first byte of the datagram's payload that it holds.
-    pub start: u32,
-    /// The byte behind the last.
-    pub end: u32,
-}
-
-/// The ends of a datagram, and what it carries.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Datagram {
-    /// The sender.
-    pub source: IpAddr,
-    /// The receiver.
-    pub destination: IpAddr,
-    /// What it carries. IPv6 knows it of the first fragment only, so there it is that of the fragment header.
-    pub protocol: Protocol,
-    /// Its number among those of its ends.
-    pub identification: u32,
+    /// Where in the datagram's payload the fragment begins, in bytes.
+    pub offset: u32,
+    /// Bytes of the payload that it holds.
+    pub length: u32,
+    /// Whether it is not the last by position.
+    pub more_follow: bool,
 }
 
 impl FragmentHeader {
@@ -36,24 +25,22 @@ impl FragmentHeader {
         if parsed.fragment == Fragment::No {
             return None;
         }
-        let (identification, units, begin, protocol) = match parsed.source {
+        let (identification, units, more_follow, begin, protocol) = match parsed.source {
             IpAddr::V4(_) => {
                 let [i0, i1, f0, f1] = *bytes_at::<4>(packet, 4)?;
-                let units = u16::from_be_bytes([f0, f1]) & 0x1fff;
-                (u32::from(u16::from_be_bytes([i0, i1])), units, u32::from(parsed.l4_offset), parsed.protocol)
+                let field = u16::from_be_bytes([f0, f1]);
+                let identification = u32::from(u16::from_be_bytes([i0, i1]));
+                (identification, field & 0x1fff, field & 0x2000 != 0, u32::from(parsed.l4_offset), parsed.protocol)
             }
             IpAddr::V6(_) => {
                 let (offset, [next, _, f0, f1, i0, i1, i2, i3]) = ipv6::fragment_header(packet)?;
-                let units = u16::from_be_bytes([f0, f1]) >> 3;
+                let field = u16::from_be_bytes([f0, f1]);
                 let begin = offset as u32 + ipv6::FRAGMENT_HEADER_LENGTH as u32;
-                (u32::from_be_bytes([i0, i1, i2, i3]), units, begin, Protocol(next))
+                (u32::from_be_bytes([i0, i1, i2, i3]), field >> 3, field & 1 != 0, begin, Protocol(next))
             }
         };
-        let start = u32::from(units) * 8;
-        let end = start + parsed.total_length.checked_sub(begin)?;
-        let Parsed { source, destination, .. } = *parsed;
-        let datagram = Datagram { source, destination, protocol, identification };
-        Some(Self { datagram, identification, start, end })
+        let length = parsed.total_length.checked_sub(begin)?;
+        Some(Self { protocol, identification, offset: u32::from(units) * 8, length, more_follow })
     }
 }
 
@@ -68,8 +55,8 @@ mod tests {
             .copy_from_slice(&[0x45, 0, 0, 36, 0x12, 0x34, 0x20, 0x02, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 1]);
         let parsed = Parsed::from_ip(&packet).unwrap();
         let header = FragmentHeader::of(&packet, &parsed).unwrap();
-        assert_eq!((header.identification, header.start, header.end), (0x1234, 16, 32));
-        assert_eq!(header.datagram.protocol, Protocol::UDP);
+        assert_eq!((header.identification, header.offset, header.length), (0x1234, 16, 16));
+        assert_eq!((header.protocol, header.more_follow), (Protocol::UDP, true));
         packet[6..8].fill(0);
         let whole = Parsed::from_ip(&packet).unwrap();
         assert_eq!(FragmentHeader::of(&packet, &whole), None);
@@ -85,6 +72,6 @@ mod tests {
         let parsed = Parsed::from_ip(&packet).unwrap();
         assert_eq!(parsed.fragment, Fragment::Later);
         let header = FragmentHeader::of(&packet, &parsed).unwrap();
-        assert_eq!((header.identification, header.start, header.end), (7, 64, 88));
+        assert_eq!((header.identification, header.offset, header.length), (7, 64, 24));
     }
 }

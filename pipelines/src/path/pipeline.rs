@@ -89,6 +89,8 @@ const DISCOVERY_RATE: u32 = 2000;
 /// Passes that can follow the first: pieces that fit the tunnel, pieces of those that fit the way to the peer, and the
 /// news that they do not. Nobody is told about an error message's own fate, so nothing comes after that.
 const MADE_PASSES: usize = 3;
+/// Fragmented datagrams to and from services that a worker remembers: 600 bytes each.
+const FRAGMENTED_DATAGRAMS: usize = 1024;
 /// Queues of waiting packets that one turn looks at.
 const HELD_LOOKS: usize = 64;
 /// Queues of waiting packets that one turn releases.
@@ -102,7 +104,7 @@ impl<B: PacketBuf> Pipeline<B> {
             slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
             held: Held::default(),
             flows: FlowTable::new(settings.flows, settings.hash_key),
-            fragments: FragmentTable::new(settings.hash_key),
+            fragments: FragmentTable::new(FRAGMENTED_DATAGRAMS, settings.hash_key),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
             punt_meter: Meter::new(punt_limit.rate, punt_limit.burst),

@@ -355,6 +355,15 @@ fn a_fragmented_datagram_reaches_one_server_whole_and_an_overlapping_one_does_no
             set_fragment(piece, offset, more);
         }
         world.wan_packet(0, &first);
+        if identification % 2 == 0 {
+            let mut overlapping = second.clone();
+            set_fragment(&mut overlapping, 792, false);
+            world.wan_packet(0, &overlapping);
+            world.wan_packet(0, &second);
+            assert_eq!(world.take_sent(LAN).len(), 1, "nothing of a datagram with an overlap follows");
+            assert_eq!(world.drops(DropReason::FragmentOverlap), u64::from(identification));
+            continue;
+        }
         world.wan_packet(0, &second);
         let sent = world.take_sent(LAN);
         assert_eq!(sent.len(), 2, "{:?}", world.losses());
@@ -368,10 +377,6 @@ fn a_fragmented_datagram_reaches_one_server_whole_and_an_overlapping_one_does_no
         let l4 = parsed.l4(&joined);
         let udp = jetway_pipelines::packet::udp::Udp::parse(l4).expect("whole");
         assert_eq!(udp.verify_checksum(&parsed, l4), Ok(()), "the first fragment's checksum covers all of them");
-        set_fragment(&mut second, 792, false);
-        world.wan_packet(0, &second);
-        assert_eq!(world.take_sent(LAN).len(), 0);
-        assert_eq!(world.drops(DropReason::FragmentOverlap), u64::from(identification));
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server's packet to a client: from then on it comes from the service.
 
-use super::forward::{remember_first, signal};
+use super::forward::signal;
+use super::fragments::remember_first;
 use super::send::rewrite;
 use super::{Desk, FragmentFlow};
 use crate::buffer::PacketBuf;

@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use jetway_config::{AllDown, OnDown, Persistence};
 
+use super::fragments::remember_first;
 use super::send::{self, To};
-use super::{Desk, FragmentFlow, back, reset};
+use super::{Desk, FragmentFlow, reset};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime};
-use crate::dispatch::fragment_table::Piece;
 use crate::dispatch::selection::choose;
 use crate::dispatch::service::{Service, Socket};
 use crate::dispatch::{Administration, Backend};
 use crate::drop_reason::DropReason;
-use crate::packet::fragment::FragmentHeader;
 use crate::packet::icmp_error::Cause;
 use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{Fragment, Protocol};
@@ -239,47 +238,6 @@ fn begin<B: PacketBuf, O: Outputs<B>>(
 fn count_flow<B: PacketBuf, O: Outputs<B>>(server: &Backend, desk: &Desk<'_, '_, B, O>) {
     if let Some(traffic) = server.traffic(desk.pipeline.worker) {
         traffic.flows.add(1);
-    }
-}
-
-/// Lets later fragments of the packet's datagram know where it goes.
-pub fn remember_first<'t, B: PacketBuf, O: Outputs<B>>(
-    packet: &Packet<'t, B>,
-    flow: FragmentFlow,
-    desk: &mut Desk<'_, 't, B, O>,
-) -> Result<(), Refusal> {
-    let header = FragmentHeader::of(packet.buffer.data(), &packet.parsed).ok_or(DropReason::FragmentMalformed)?;
-    match desk.pipeline.fragments.first(&header, flow, desk.scene.now) {
-        Piece::Known(_) => Ok(()),
-        Piece::Unknown | Piece::Overlap => Err(DropReason::FragmentOverlap.into()),
-    }
-}
-
-/// Sends a later fragment where the first of its datagram went.
-pub fn later_fragment<'t, B: PacketBuf, O: Outputs<B>>(
-    packet: &mut Packet<'t, B>,
-    desk: &mut Desk<'_, 't, B, O>,
-) -> Result<Verdict<'t>, Refusal> {
-    let header = FragmentHeader::of(packet.buffer.data(), &packet.parsed).ok_or(DropReason::FragmentMalformed)?;
-    let flow = match desk.pipeline.fragments.later(&header, desk.scene.now) {
-        Piece::Known(flow) => flow,
-        Piece::Unknown => return Err(DropReason::FragmentUnknown.into()),
-        Piece::Overlap => return Err(DropReason::FragmentOverlap.into()),
-    };
-    let (socket, server) = match flow {
-        FragmentFlow::Forward(socket, server) => (socket, Some(server)),
-        FragmentFlow::Back(socket) => (socket, None),
-    };
-    let service = service_at(&socket, desk)?;
-    match server {
-        None => back::rewrite_and_send(packet, service, desk),
-        Some(index) => {
-            let position = service.position(index, 0).ok_or(DropReason::ServiceDown)?;
-            let server = service.server(position).ok_or(DropReason::ServiceDown)?;
-            // The first fragment's flow hash is not known here; any value that is the same for the datagram will do.
-            let entropy = u64::from(header.identification);
-            send::send(packet, To { service, server, flow: None, entropy }, desk)
-        }
     }
 }
 

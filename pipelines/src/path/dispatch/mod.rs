@@ -9,6 +9,7 @@
 
 mod back;
 mod forward;
+mod fragments;
 mod gateway;
 mod quote;
 mod reset;
@@ -29,7 +30,6 @@ use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Backend, Tick};
 use crate::ids::BackendIndex;
-use crate::packet::fragment::FragmentHeader;
 use crate::packet::icmp::Icmp;
 use crate::packet::icmpv6::Icmpv6;
 use crate::packet::{Fragment, Protocol};
@@ -98,7 +98,7 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
             Task::Gateway(service) => gateway::forward(packet, service, &mut desk),
             Task::Back(service, server) => back::back(packet, service, server, &mut desk),
             Task::Translated(service, server) => translate::back(packet, service, server, &mut desk),
-            Task::LaterFragment => forward::later_fragment(packet, &mut desk),
+            Task::LaterFragment => fragments::later(packet, &mut desk),
             Task::Error(quoted) => quote::error(packet, &quoted, &mut desk),
         };
         packet.verdict = match outcome {
@@ -208,10 +208,7 @@ fn from_server<'t, B: PacketBuf>(
     }
     let parsed = &packet.parsed;
     match (parsed.fragment, parsed.ports) {
-        (Fragment::Later, _) => {
-            let header = FragmentHeader::of(packet.buffer.data(), parsed)?;
-            pipeline.fragments.knows(&header).then_some(Task::LaterFragment)
-        }
+        (Fragment::Later, _) => fragments::is_known(packet, &pipeline.fragments).then_some(Task::LaterFragment),
         (Fragment::No | Fragment::First, Some(ports)) => {
             let socket = Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol };
             services.behind(&socket).map(|(service, server)| Task::Back(service, server))

@@ -35,11 +35,14 @@ impl Backend {
                 ("avx512f", is_x86_feature_detected!("avx512f")),
                 ("avx512bw", is_x86_feature_detected!("avx512bw")),
                 ("avx512ifma", is_x86_feature_detected!("avx512ifma")),
+                ("avx512_vbmi2", is_x86_feature_detected!("avx512vbmi2")),
+                ("avx512_vpopcntdq", is_x86_feature_detected!("avx512vpopcntdq")),
                 ("bmi2", is_x86_feature_detected!("bmi2")),
             ],
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => [("avx512f", false), ("avx512bw", false), ("avx512ifma", false), ("bmi2", false)],
-            Self::AwsLc | Self::RustCrypto => [("", true); 4],
+            Self::Avx512 => ["avx512f", "avx512bw", "avx512ifma", "avx512_vbmi2", "avx512_vpopcntdq", "bmi2"]
+                .map(|name| (name, false)),
+            Self::AwsLc | Self::RustCrypto => [("", true); 6],
         };
         features.into_iter().filter(|(_, is_there)| !is_there).map(|(name, _)| name)
     }

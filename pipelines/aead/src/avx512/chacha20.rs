@@ -2,8 +2,7 @@
 //!
 //! A vector holds one word of the state of 16 blocks. The rounds are inline assembly, because all 32 vector registers hold state
 //! when two groups run together, and a compiler that spills even one of them gives away what the second group wins: it fills the
-//! gaps that the latency of the first leaves in the vector pipes. The scalar pipes have nothing to do meanwhile, so other work can
-//! be threaded between the lines ([`Alongside`]).
+//! gaps that the latency of the first leaves in the vector pipes.
 
 use super::Vector;
 
@@ -15,52 +14,6 @@ pub(super) type State = [Vector; 16];
 
 /// The first row of every state: "expand 32-byte k".
 pub(super) const CONSTANTS: [i32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
-
-/// Scalar work to be done between the lines of the rounds, where it costs next to nothing.
-pub(super) trait Alongside {
-    /// What the work needs at hand: a local variable from [`Alongside::begin`] to [`Alongside::end`], to stay in registers.
-    type Hand;
-
-    /// Takes up the work.
-    fn begin(&mut self) -> Self::Hand;
-
-    /// Before each half of a double round: sees to it that there is something to do.
-    fn turn(&mut self, hand: &mut Self::Hand, half: Half);
-
-    /// Four times after each turn: does some of it.
-    fn step(hand: &mut Self::Hand, half: Half);
-
-    /// Puts the work away.
-    fn end(&mut self, hand: Self::Hand);
-}
-
-/// The halves of a double round.
-#[derive(Clone, Copy)]
-pub(super) enum Half {
-    /// Quarter rounds down the columns.
-    Columns,
-    /// Quarter rounds along the diagonals.
-    Diagonals,
-}
-
-/// Nothing to do alongside.
-pub(super) struct Nothing;
-
-impl Alongside for Nothing {
-    type Hand = ();
-
-    #[inline(always)]
-    fn begin(&mut self) {}
-
-    #[inline(always)]
-    fn turn(&mut self, (): &mut (), _: Half) {}
-
-    #[inline(always)]
-    fn step((): &mut (), _: Half) {}
-
-    #[inline(always)]
-    fn end(&mut self, (): ()) {}
-}
 
 /// `$a += $b; $d ^= $a; $d <<<= $by`, in place, on vector registers by number.
 macro_rules! line {
@@ -160,7 +113,7 @@ macro_rules! on_two {
 
 /// Ten double rounds on 16 blocks: the keystream's words, but for the initial state that is added at the end.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 pub(super) fn one_group(initial: &State) -> State {
     let mut x = *initial;
     for _ in 0..10 {
@@ -181,31 +134,36 @@ pub(super) fn one_group(initial: &State) -> State {
 
 /// The same on 32 blocks, in less time than two groups one after the other. A macro, because a call would pass 2 KiB of vectors
 /// through memory, and a function with target features cannot be made to be inlined.
+#[rustfmt::skip]
 macro_rules! two_groups {
-    ($first:expr, $second:expr, $work:expr, $type:ty, $hand:ident) => {{
-        use $crate::avx512::chacha20::{Half, first_group, line, on_two, second_group};
+    ($first:expr, $second:expr) => {{
+        use $crate::avx512::chacha20::{first_group, line, on_two, second_group};
         let (mut x, mut y): (State, State) = (*$first, *$second);
         for _ in 0..10 {
-            $work.turn(&mut $hand, Half::Columns);
-            on_two!(x, y, first_group!(columns, 1), second_group!(columns, 1));
-            <$type>::step(&mut $hand, Half::Columns);
-            on_two!(x, y, first_group!(columns, 2), second_group!(columns, 2));
-            <$type>::step(&mut $hand, Half::Columns);
-            on_two!(x, y, first_group!(columns, 3), second_group!(columns, 3));
-            <$type>::step(&mut $hand, Half::Columns);
-            on_two!(x, y, first_group!(columns, 4), second_group!(columns, 4));
-            <$type>::step(&mut $hand, Half::Columns);
-            $work.turn(&mut $hand, Half::Diagonals);
-            on_two!(x, y, first_group!(diagonals, 1), second_group!(diagonals, 1));
-            <$type>::step(&mut $hand, Half::Diagonals);
-            on_two!(x, y, first_group!(diagonals, 2), second_group!(diagonals, 2));
-            <$type>::step(&mut $hand, Half::Diagonals);
-            on_two!(x, y, first_group!(diagonals, 3), second_group!(diagonals, 3));
-            <$type>::step(&mut $hand, Half::Diagonals);
-            on_two!(x, y, first_group!(diagonals, 4), second_group!(diagonals, 4));
-            <$type>::step(&mut $hand, Half::Diagonals);
+            on_two!(
+                x, y,
+                first_group!(columns, 1), second_group!(columns, 1),
+                first_group!(columns, 2), second_group!(columns, 2),
+                first_group!(columns, 3), second_group!(columns, 3),
+                first_group!(columns, 4), second_group!(columns, 4),
+                first_group!(diagonals, 1), second_group!(diagonals, 1),
+                first_group!(diagonals, 2), second_group!(diagonals, 2),
+                first_group!(diagonals, 3), second_group!(diagonals, 3),
+                first_group!(diagonals, 4), second_group!(diagonals, 4)
+            );
         }
         [x, y]
+    }};
+}
+
+/// Adds the initial state to what the rounds made of it.
+macro_rules! add_initial {
+    ($words:expr, $initial:expr) => {{
+        let mut words: State = $words;
+        for (word, initial) in words.iter_mut().zip($initial) {
+            *word = _mm512_add_epi32(*word, *initial);
+        }
+        words
     }};
 }
 
@@ -243,4 +201,4 @@ macro_rules! transpose {
     }};
 }
 
-pub(super) use {first_group, line, on_two, second_group, transpose, two_groups};
+pub(super) use {add_initial, first_group, line, on_two, second_group, transpose, two_groups};

@@ -6,14 +6,12 @@
 
 use std::arch::x86_64::*;
 
-use super::one_time_key::OneTimeKeys;
-use super::{Packet, Vector};
+use super::Vector;
+use super::packets::Packets;
+use super::sixteen::OneTimeKeys;
 
 /// Packets that are worked on together: one to each 64-bit lane of a vector.
 pub(super) const LANES: usize = 8;
-
-/// Packets that are taken at once.
-pub(super) const BATCH: usize = 2 * LANES;
 
 /// Bytes that a step of the bulk loop takes from each packet.
 const STRIDE: usize = 64;
@@ -44,196 +42,190 @@ struct Products {
     high: Number,
 }
 
-/// The tags of up to sixteen packets over their texts as they are now: low and high halves.
-pub(super) struct Tags {
-    low: [[u64; LANES]; 2],
-    high: [[u64; LANES]; 2],
-}
+/// What lanes read that have nothing to do.
+static IDLE: [u8; STRIDE] = [0; STRIDE];
 
-impl Tags {
-    /// The tag of one packet.
-    pub(super) fn of(&self, packet: usize) -> u128 {
-        let (batch, lane) = (packet / LANES, packet % LANES);
-        u128::from(self.low[batch][lane]) | u128::from(self.high[batch][lane]) << 64
-    }
-}
+/// Low and high halves of eight tags.
+pub(super) type Tags = [Vector; 2];
 
-/// Eight packets on their way.
+/// What is left to do of eight packets.
 struct Batch {
     texts: [*const u8; LANES],
-    lengths: [u64; LANES],
-    shortest: usize,
-    longest: usize,
+    lengths: [u32; LANES],
     r: Power,
-    s: [Vector; 2],
     state: Number,
 }
 
-/// Computes the tags of up to sixteen packets under their one-time keys, eight to an element of `keys`.
+/// The tags of up to sixteen packets from `first` on, over their texts as they are now. `last_block` makes the two words of the last
+/// block from the lengths of the texts.
 ///
 /// # Safety
-/// Each packet's `text` must be valid for reads of `length` bytes.
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-pub(super) unsafe fn tags(packets: &[Packet<'_>], keys: &[OneTimeKeys]) -> Tags {
-    // The block of lengths: the AAD is empty.
-    // SAFETY: the caller's promise.
-    unsafe { tags_ending(packets, keys, |lengths| [[0; LANES], *lengths]) }
-}
-
-/// The same, where `last_block` makes the two words of the last block from the lengths of the texts.
-///
-/// # Safety
-/// As for [`tags`].
+/// The texts must be valid for reads.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-pub(super) unsafe fn tags_ending(
-    packets: &[Packet<'_>],
-    keys: &[OneTimeKeys],
-    last_block: impl Fn(&[u64; LANES]) -> [[u64; LANES]; 2],
-) -> Tags {
-    let mut tags = Tags { low: [[0; LANES]; 2], high: [[0; LANES]; 2] };
-    let mut batches = packets.chunks(LANES).zip(keys);
-    // SAFETY: the texts are valid for their lengths, by the caller's promise.
-    unsafe {
-        match (batches.next(), batches.next()) {
-            (Some(first), Some(second)) => {
-                let mut both = [Batch::new(first.0, first.1), Batch::new(second.0, second.1)];
-                let [longest, other_longest] = both.each_ref().map(|batch| batch.longest);
-                if longest.max(other_longest) < WORTH_POWERS && longest.abs_diff(other_longest) <= STRIDE {
-                    // Horner's rule is a chain: two of them in step hide each other's latency.
-                    tail(&mut both, 0);
-                } else {
-                    let [first, second] = &mut both;
-                    one(first);
-                    one(second);
-                }
-                let [first, second] = &both;
-                first.finish(last_block(&first.lengths), &mut tags.low[0], &mut tags.high[0]);
-                second.finish(last_block(&second.lengths), &mut tags.low[1], &mut tags.high[1]);
-            }
-            (Some((packets, keys)), None) => {
-                let mut batch = Batch::new(packets, keys);
-                one(&mut batch);
-                batch.finish(last_block(&batch.lengths), &mut tags.low[0], &mut tags.high[0]);
-            }
-            (None, _) => {}
-        }
-    }
-    tags
-}
-
-/// All of the texts of one batch.
-///
-/// # Safety
-/// The batch's texts must be valid for reads of their lengths.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-unsafe fn one(batch: &mut Batch) {
-    let mut offset = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if batch.shortest >= WORTH_POWERS {
-            (batch.state, offset) = bulk(&batch.texts, batch.shortest, batch.r);
-        }
-        tail(std::array::from_mut(batch), offset);
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+pub(super) unsafe fn tags(
+    packets: &Packets<'_>,
+    first: usize,
+    keys: &[OneTimeKeys; 2],
+    last_block: impl Fn(Vector) -> [Vector; 2],
+) -> [Tags; 2] {
+    let make = |half: usize| Batch::new(packets, first + half * LANES, &keys[half]);
+    let finish = |half: usize, batch: &Batch| {
+        // SAFETY: eight words of 32 bits are 32 bytes.
+        let lengths = unsafe { _mm256_loadu_si256(packets.lengths[first + half * LANES..][..LANES].as_ptr().cast()) };
+        let [low, high] = last_block(_mm512_cvtepu32_epi64(lengths));
+        let state = reduce(multiply(sum(batch.state, split(low, high)), &batch.r));
+        finish(state, [keys[half].halves[2], keys[half].halves[3]])
+    };
+    if packets.count - first <= LANES {
+        let mut batches = [make(0)];
+        // SAFETY: the caller's promise.
+        unsafe { run(&mut batches) };
+        [finish(0, &batches[0]); 2]
+    } else {
+        let mut batches = [make(0), make(1)];
+        // SAFETY: the caller's promise.
+        unsafe { run(&mut batches) };
+        [finish(0, &batches[0]), finish(1, &batches[1])]
     }
 }
 
 impl Batch {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-    fn new(packets: &[Packet<'_>], keys: &OneTimeKeys) -> Self {
-        let [r_low, r_high, s_low, s_high] = keys.halves;
-        // A lane without a packet repeats the first one; nobody reads its result.
-        let lane = |lane: usize| packets.get(lane).unwrap_or(&packets[0]);
-        let lengths = std::array::from_fn(|index| lane(index).length as u64);
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn new(packets: &Packets<'_>, first: usize, keys: &OneTimeKeys) -> Self {
+        let [r_low, r_high, ..] = keys.halves;
+        let r = split(r_low, r_high);
+        let r = [r[0], r[1], _mm512_xor_si512(r[2], _mm512_set1_epi64(BLOCK_BIT))];
         Self {
-            texts: std::array::from_fn(|index| lane(index).text.cast_const()),
-            lengths,
-            shortest: lengths.iter().fold(lengths[0], |a, &b| a.min(b)) as usize,
-            longest: lengths.iter().fold(lengths[0], |a, &b| a.max(b)) as usize,
-            r: power(split(r_low, r_high, 0)),
-            s: [s_low, s_high],
+            texts: std::array::from_fn(|lane| packets.texts[first + lane].cast_const()),
+            lengths: std::array::from_fn(|lane| packets.lengths[first + lane]),
+            r: power(r),
             state: [_mm512_setzero_si512(); 3],
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-    fn finish(&self, last_block: [[u64; LANES]; 2], low: &mut [u64; LANES], high: &mut [u64; LANES]) {
-        let [last_low, last_high] = last_block.each_ref().map(|words| load(words));
-        let state = reduce(multiply(sum(self.state, split(last_low, last_high, BLOCK_BIT)), &self.r));
-        let [tag_low, tag_high] = finish(state, self.s);
-        // SAFETY: each array is 64 bytes.
-        unsafe {
-            _mm512_storeu_si512(low.as_mut_ptr().cast(), tag_low);
-            _mm512_storeu_si512(high.as_mut_ptr().cast(), tag_high);
-        }
+    fn shortest(&self) -> usize {
+        self.lengths.iter().fold(u32::MAX, |a, &b| a.min(b)) as usize
+    }
+
+    fn longest(&self) -> usize {
+        self.lengths.iter().fold(0, |a, &b| a.max(b)) as usize
     }
 }
 
-/// All whole strides that every packet has. Returns the state and how many bytes are done.
+/// All of the texts.
 ///
 /// # Safety
-/// The texts must be valid for reads of `shortest` bytes.
+/// The texts must be valid for reads.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-unsafe fn bulk(texts: &[*const u8; LANES], shortest: usize, r: Power) -> (Number, usize) {
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+unsafe fn run<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for batch in batches.iter_mut() {
+            if batch.longest() >= WORTH_POWERS {
+                strides(batch);
+            }
+        }
+        // Horner's rule is a chain: two of them in step hide each other's latency.
+        rest(batches);
+    }
+}
+
+/// All whole strides of a batch.
+///
+/// # Safety
+/// The texts must be valid for reads.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+unsafe fn strides(batch: &mut Batch) {
+    let r = batch.r;
     let r2 = power(reduce(multiply(r.limbs, &r)));
     let r3 = power(reduce(multiply(r2.limbs, &r)));
     let r4 = power(reduce(multiply(r2.limbs, &r2)));
-    let mut state = [_mm512_setzero_si512(); 3];
+    let after = |state: Number, rows: [Vector; LANES]| {
+        let [a_low, a_high, b_low, b_high, c_low, c_high, d_low, d_high] = transpose(rows);
+        let products = multiply(split(d_low, d_high), &r);
+        let products = multiply_add(products, split(c_low, c_high), &r2);
+        let products = multiply_add(products, split(b_low, b_high), &r3);
+        reduce(multiply_add(products, sum(state, split(a_low, a_high)), &r4))
+    };
+    let mut state = batch.state;
+    let (shortest, longest) = (batch.shortest(), batch.longest());
     let mut offset = 0;
     while offset + STRIDE <= shortest {
         let mut rows = [_mm512_setzero_si512(); LANES];
-        for (row, text) in rows.iter_mut().zip(texts) {
+        for (row, text) in rows.iter_mut().zip(&batch.texts) {
             // SAFETY: `offset + 64 <= shortest`, up to which the text is valid.
             *row = unsafe { _mm512_loadu_si512(text.add(offset).cast()) };
         }
-        let [a_low, a_high, b_low, b_high, c_low, c_high, d_low, d_high] = transpose(rows);
-        let first = sum(state, split(a_low, a_high, BLOCK_BIT));
-        let products = multiply(split(d_low, d_high, BLOCK_BIT), &r);
-        let products = multiply_add(products, split(c_low, c_high, BLOCK_BIT), &r2);
-        let products = multiply_add(products, split(b_low, b_high, BLOCK_BIT), &r3);
-        state = reduce(multiply_add(products, first, &r4));
+        state = after(state, rows);
         offset += STRIDE;
     }
-    (state, offset)
+    // Some packets are done; their lanes run idle.
+    while offset + STRIDE <= longest {
+        let mut rows = [_mm512_setzero_si512(); LANES];
+        let mut has_stride = 0;
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let is_left = offset + STRIDE <= batch.lengths[lane] as usize;
+            let text = if is_left { batch.texts[lane].wrapping_add(offset) } else { IDLE.as_ptr() };
+            has_stride |= u8::from(is_left) << lane;
+            // SAFETY: 64 bytes of the text are left, or else it is `IDLE`, which has as many.
+            *row = unsafe { _mm512_loadu_si512(text.cast()) };
+        }
+        let next = after(state, rows);
+        for (limb, next) in state.iter_mut().zip(next) {
+            *limb = _mm512_mask_mov_epi64(*limb, has_stride, next);
+        }
+        offset += STRIDE;
+    }
+    batch.state = state;
+    for (text, length) in batch.texts.iter_mut().zip(&mut batch.lengths) {
+        *text = text.wrapping_add(*length as usize / STRIDE * STRIDE);
+        *length %= STRIDE as u32;
+    }
 }
 
-/// What is left of each packet from `offset` on, for one or two batches in step.
+/// What is left of each packet, less than [`WORTH_POWERS`], for one or two batches in step.
 ///
 /// # Safety
-/// Each text must be valid for reads of its length.
+/// The texts must be valid for reads.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-unsafe fn tail<const BATCHES: usize>(batches: &mut [Batch; BATCHES], mut offset: usize) {
-    let longest = batches.iter().map(|batch| batch.longest).max().unwrap_or(0);
-    let zero = _mm512_setzero_si512();
-    let length = batches.each_ref().map(|batch| load(&batch.lengths));
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
+    const { assert!(WORTH_POWERS <= 256) };
+    let longest = batches.iter().map(Batch::longest).max().unwrap_or(0);
+    let shortest = batches.iter().map(Batch::shortest).min().unwrap_or(0);
     let mut states = batches.each_ref().map(|batch| batch.state);
+    let mut offset = 0;
     while offset < longest {
-        let mut words = [[zero; LANES]; BATCHES];
+        let mut words = [[_mm512_setzero_si512(); LANES]; BATCHES];
         for (words, batch) in words.iter_mut().zip(batches.iter()) {
-            let mut rows = [zero; LANES];
+            let mut rows = [_mm512_setzero_si512(); LANES];
             for (lane, row) in rows.iter_mut().enumerate() {
-                let bytes = (batch.lengths[lane] as usize).saturating_sub(offset).min(STRIDE) as u32;
-                let mask = u64::MAX.checked_shr(STRIDE as u32 - bytes).unwrap_or(0);
-                // Not beyond the end, even where nothing is read: the CPU takes its time over masked access to memory that is
-                // not there.
-                let start = if bytes == 0 { 0 } else { offset };
+                // The instruction looks at eight bits of the number, and 64 or more of them mean all.
+                let mask = _bzhi_u64(u64::MAX, batch.lengths[lane].saturating_sub(offset as u32));
                 // SAFETY: reads the bytes of the mask alone, which lie before the end of the text.
-                *row = unsafe { _mm512_maskz_loadu_epi8(mask, batch.texts[lane].wrapping_add(start).cast()) };
+                *row = unsafe { _mm512_maskz_loadu_epi8(mask, batch.texts[lane].wrapping_add(offset).cast()) };
             }
             *words = transpose(rows);
         }
         for pair in 0..4 {
             for batch in 0..BATCHES {
-                let block = split(words[batch][2 * pair], words[batch][2 * pair + 1], BLOCK_BIT);
+                let block = split(words[batch][2 * pair], words[batch][2 * pair + 1]);
                 let next = reduce(multiply(sum(states[batch], block), &batches[batch].r));
-                let has_block = _mm512_cmpgt_epu64_mask(length[batch], _mm512_set1_epi64(offset as i64));
-                for (limb, next) in states[batch].iter_mut().zip(next) {
-                    *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
+                if offset < shortest {
+                    states[batch] = next;
+                } else {
+                    let lengths = batches[batch].lengths;
+                    // SAFETY: eight words of 32 bits are 32 bytes.
+                    let lengths = unsafe { _mm256_loadu_si256(lengths.as_ptr().cast()) };
+                    let offset = _mm512_set1_epi64(offset as i64);
+                    let has_block = _mm512_cmpgt_epu64_mask(_mm512_cvtepu32_epi64(lengths), offset);
+                    for (limb, next) in states[batch].iter_mut().zip(next) {
+                        *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
+                    }
                 }
             }
             offset += 16;
@@ -249,7 +241,7 @@ unsafe fn tail<const BATCHES: usize>(batches: &mut [Batch; BATCHES], mut offset:
 
 /// Reduces fully, and adds the second half of the one-time key.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
     let [mut h0, mut h1, mut h2] = state;
@@ -280,49 +272,39 @@ fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     [low, high]
 }
 
-/// A word for each lane.
+/// The limbs of a block of 128 bits, with the bit above it.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-fn load(words: &[u64; LANES]) -> Vector {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-}
-
-/// The limbs of a 128-bit number and what lies above it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
-fn split(low: Vector, high: Vector, above: i64) -> Number {
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn split(low: Vector, high: Vector) -> Number {
     let mask_44 = _mm512_set1_epi64(MASK_44);
-    let middle = _mm512_or_si512(_mm512_srli_epi64::<44>(low), _mm512_slli_epi64::<20>(high));
-    [
-        _mm512_and_si512(low, mask_44),
-        _mm512_and_si512(middle, mask_44),
-        _mm512_or_si512(_mm512_srli_epi64::<24>(high), _mm512_set1_epi64(above)),
-    ]
+    let middle = _mm512_shrdi_epi64::<44>(low, high);
+    // The bit comes in from above: bit 0 of the other word.
+    let upper = _mm512_shrdi_epi64::<24>(high, _mm512_set1_epi64(1));
+    [_mm512_and_si512(low, mask_44), _mm512_and_si512(middle, mask_44), upper]
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn sum(a: Number, b: Number) -> Number {
     [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn times_5(a: Vector) -> Vector {
     _mm512_add_epi64(a, _mm512_slli_epi64::<2>(a))
 }
 
 /// Prepares a multiplier.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn power(limbs: Number) -> Power {
     let times_20 = |limb| _mm512_slli_epi64::<2>(times_5(limb));
     Power { limbs, times_20: [times_20(limbs[1]), times_20(limbs[2])] }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn multiply(a: Number, by: &Power) -> Products {
     let zero = [_mm512_setzero_si512(); 3];
     multiply_add(Products { low: zero, high: zero }, a, by)
@@ -330,7 +312,7 @@ fn multiply(a: Number, by: &Power) -> Products {
 
 /// `products + a * by`. Limbs of `a` may have up to 46 bits; twelve such sums fit.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
     let ([r0, r1, r2], [t1, t2]) = (by.limbs, by.times_20);
     let Products { mut low, mut high } = products;
@@ -345,7 +327,7 @@ fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
 
 /// Carries, until the limbs have 44, 44 and a bit, and 42 bits.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn reduce(products: Products) -> Number {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
     let Products { low: [l0, l1, l2], high: [g0, g1, g2] } = products;
@@ -360,7 +342,7 @@ fn reduce(products: Products) -> Number {
 
 /// Turns rows of eight words into vectors of the rows' first, second, ... words.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn transpose(rows: [Vector; LANES]) -> [Vector; LANES] {
     let [a, b, c, d, e, f, g, h] = rows;
     let quarter = |even: [Vector; 4]| {

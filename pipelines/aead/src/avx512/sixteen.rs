@@ -1,0 +1,223 @@
+//! What sixteen packets need one of each: their keys and nonces as vectors, the one-time keys of Poly1305 (RFC 8439, section 2.6), and the
+//! keystream of their last blocks.
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
+use super::packets::{Packets, WINDOW, load};
+use super::poly1305::LANES;
+use super::{Vector, wipe};
+
+/// Bytes of a ChaCha20 block.
+pub(super) const BLOCK: usize = 64;
+
+/// The words of the state, from which on there is...
+pub(super) const KEY: usize = 4;
+pub(super) const BLOCK_COUNTER: usize = 12;
+pub(super) const NONCE: usize = 14;
+
+/// Eight one-time keys, one to each 64-bit lane.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct OneTimeKeys {
+    /// Low and high halves of the multiplier r, clamped, and of s, which is added at the end.
+    pub(super) halves: [Vector; 4],
+}
+
+/// One packet to a lane. All of it is secret.
+#[repr(C)]
+pub(super) struct Sixteen {
+    /// The words of the keys.
+    pub(super) key: [Vector; 8],
+    /// The words of the counters.
+    pub(super) nonce: [Vector; 2],
+    /// Of the first and of the second eight.
+    pub(super) one_time_keys: [OneTimeKeys; 2],
+    /// By packet.
+    last_blocks: [Vector; GROUP],
+}
+
+/// All packets of a window, by sixteen.
+pub(super) struct Sixteens {
+    made: [MaybeUninit<Sixteen>; WINDOW / GROUP],
+    count: usize,
+}
+
+impl Sixteens {
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn make(packets: &Packets<'_>) -> Self {
+        let mut sixteens =
+            Self { made: [const { MaybeUninit::uninit() }; WINDOW / GROUP], count: packets.count.div_ceil(GROUP) };
+        for (index, place) in sixteens.made[..sixteens.count].iter_mut().enumerate() {
+            place.write(Sixteen::make(packets, index * GROUP));
+        }
+        sixteens
+    }
+
+    #[inline(always)]
+    pub(super) fn all(&self) -> &[Sixteen] {
+        // SAFETY: `make` made so many.
+        unsafe { self.made[..self.count].assume_init_ref() }
+    }
+
+    /// Encrypts or decrypts the last block of each packet whose bit is set.
+    ///
+    /// # Safety
+    /// The texts of those must be valid for reads and writes.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) unsafe fn apply_last_blocks(&self, packets: &Packets<'_>, chosen: u64) {
+        let mut chosen = chosen;
+        let keystreams = self.all().iter().flat_map(|sixteen| &sixteen.last_blocks);
+        let texts = packets.texts.iter().zip(&packets.lengths).take(packets.count);
+        for (keystream, (text, &length)) in keystreams.zip(texts) {
+            let start = super::packets::full_blocks(length) as usize * BLOCK;
+            let bytes = length - start as u32;
+            // Without a branch on whether the packet is chosen. All 64 bytes are a mask of ones.
+            let mask = _bzhi_u64((chosen & 1).wrapping_neg(), bytes);
+            chosen >>= 1;
+            let text = text.wrapping_add(start).cast();
+            // SAFETY: the bytes of the mask are the end of the text. Others are neither read nor written.
+            unsafe {
+                let block = _mm512_maskz_loadu_epi8(mask, text);
+                _mm512_mask_storeu_epi8(text, mask, _mm512_xor_si512(block, *keystream));
+            }
+        }
+    }
+
+    /// Forgets it all.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn wipe(&mut self) {
+        const VECTORS: usize = size_of::<Sixteen>() / size_of::<Vector>();
+        for sixteen in &mut self.made[..self.count] {
+            // SAFETY: a `Sixteen` is vectors and nothing else, and was made.
+            wipe(unsafe { &mut *sixteen.as_mut_ptr().cast::<[Vector; VECTORS]>() });
+        }
+    }
+}
+
+impl Sixteen {
+    /// Of the packets from `first` on.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn make(packets: &Packets<'_>, first: usize) -> Self {
+        // With eight packets or fewer, one half of the lanes makes the first blocks, the other the last.
+        let is_half = packets.count - first <= LANES;
+        let upper = if is_half { first } else { first + LANES };
+
+        let key = keys(packets, first, upper);
+        let nonce = nonces(packets, first, upper);
+        let zero = _mm512_setzero_si512();
+        let mut initial = [zero; 16];
+        for (words, word) in initial.iter_mut().zip(CONSTANTS) {
+            *words = _mm512_set1_epi32(word);
+        }
+        initial[KEY..KEY + 8].copy_from_slice(&key);
+        initial[NONCE - 1] = _mm512_set1_epi32(packets.nonce_prefix as i32);
+        initial[NONCE..].copy_from_slice(&nonce);
+        let last = last_counters(packets, first, upper);
+
+        if is_half {
+            initial[BLOCK_COUNTER] = _mm512_mask_mov_epi32(zero, 0xff00, last);
+            let words = add_initial!(chacha20::one_group(&initial), &initial);
+            let blocks = transpose!(words);
+            let mut last_blocks = [zero; GROUP];
+            last_blocks[..LANES].copy_from_slice(&blocks[LANES..]);
+            let one_time_keys = OneTimeKeys::from_words(&words);
+            return Self { key, nonce, one_time_keys: [one_time_keys[0]; 2], last_blocks };
+        }
+        let mut initial_last = initial;
+        initial_last[BLOCK_COUNTER] = last;
+        let [first_blocks, last_blocks] = two_groups!(&initial, &initial_last);
+        let one_time_keys = OneTimeKeys::from_words(&add_initial!(first_blocks, &initial));
+        let last_blocks = transpose!(add_initial!(last_blocks, &initial_last));
+        Self { key, nonce, one_time_keys, last_blocks }
+    }
+}
+
+impl OneTimeKeys {
+    /// Of the first blocks of sixteen packets: the keys of the first and of the second eight.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn from_words(words: &State) -> [Self; 2] {
+        let clamp = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc].map(|mask| _mm512_set1_epi64(mask));
+        let make = |order: Vector| {
+            let [r_low, r_high, s_low, s_high] =
+                [0, 2, 4, 6].map(|word| _mm512_permutex2var_epi32(words[word], order, words[word + 1]));
+            Self { halves: [_mm512_and_si512(r_low, clamp[0]), _mm512_and_si512(r_high, clamp[1]), s_low, s_high] }
+        };
+        [
+            make(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)),
+            make(_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)),
+        ]
+    }
+}
+
+/// The words of the keys of eight packets from `first` on, and of eight from `upper` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn keys(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 8] {
+    let (lower, upper) = (&packets.keys[first..first + LANES], &packets.keys[upper..upper + LANES]);
+    let common = lower[0];
+    // Compared by address alone. Without a short cut, as its branches would cost more than the comparisons.
+    let differences = lower
+        .iter()
+        .chain(upper)
+        .fold(0, |differences, &key| differences | (ptr::from_ref(key).addr() ^ ptr::from_ref(common).addr()));
+    if differences == 0 {
+        return common.words().map(|word| _mm512_set1_epi32(word as i32));
+    }
+    let pair = |low: usize| {
+        let key = |lane: usize| if lane < LANES { lower[lane] } else { upper[lane - LANES] };
+        // SAFETY: a key is 32 bytes, aligned to as many.
+        let [low, high] = [low, low + 4].map(|lane| unsafe { _mm256_load_si256(key(lane).bytes().as_ptr().cast()) });
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    };
+    // Words k and k + 4 of the lanes of four rows: of lanes 0, 1, 2, 3 (and of those 4 further on) in each 128 bits.
+    let quads = |rows: [Vector; 4]| {
+        let [a, b, c, d] = rows;
+        let (low_ab, high_ab) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (low_cd, high_cd) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        [
+            _mm512_unpacklo_epi64(low_ab, low_cd),
+            _mm512_unpackhi_epi64(low_ab, low_cd),
+            _mm512_unpacklo_epi64(high_ab, high_cd),
+            _mm512_unpackhi_epi64(high_ab, high_cd),
+        ]
+    };
+    let lower = quads([pair(0), pair(1), pair(2), pair(3)]);
+    let upper = quads([pair(8), pair(9), pair(10), pair(11)]);
+    let mut words = [_mm512_setzero_si512(); 8];
+    for k in 0..4 {
+        words[k] = _mm512_shuffle_i32x4::<0x88>(lower[k], upper[k]);
+        words[4 + k] = _mm512_shuffle_i32x4::<0xdd>(lower[k], upper[k]);
+    }
+    words
+}
+
+/// The low and high words of their counters.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn nonces(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 2] {
+    // SAFETY: a slice of eight words of 64 bits is 64 bytes.
+    let [lower, upper] =
+        [first, upper].map(|from| unsafe { _mm512_loadu_si512(packets.counters[from..from + LANES].as_ptr().cast()) });
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+    [_mm512_permutex2var_epi32(lower, even, upper), _mm512_permutex2var_epi32(lower, odd, upper)]
+}
+
+/// The numbers of their last blocks: text begins with block 1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn last_counters(packets: &Packets<'_>, first: usize, upper: usize) -> Vector {
+    let lengths: &[u32; 16] = packets.lengths[first..].first_chunk().expect("windows are multiples of sixteen");
+    let mut lengths = load(lengths);
+    if upper == first {
+        lengths = _mm512_inserti64x4::<1>(lengths, _mm512_castsi512_si256(lengths));
+    }
+    let one = _mm512_set1_epi32(1);
+    let full_blocks = _mm512_srli_epi32::<6>(_mm512_sub_epi32(_mm512_max_epu32(lengths, one), one));
+    _mm512_add_epi32(full_blocks, one)
+}

@@ -1,0 +1,83 @@
+//! The tags of a window: written behind their packets, or compared with what is there.
+
+use std::arch::x86_64::*;
+use std::ptr;
+
+use super::Vector;
+use super::chacha20::GROUP;
+use super::packets::{Packets, WINDOW};
+use super::poly1305::{LANES, Tags, tags};
+use super::sixteen::Sixteens;
+
+/// Writes behind each text its tag.
+///
+/// # Safety
+/// The texts must be valid for reads, and 16 bytes behind them for writes.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+pub(super) unsafe fn write_all(packets: &Packets<'_>, sixteens: &Sixteens) {
+    // The lengths of the AAD and of the text.
+    let without_aad = |lengths| [_mm512_setzero_si512(), lengths];
+    for (index, sixteen) in sixteens.all().iter().enumerate() {
+        let first = index * GROUP;
+        // SAFETY: the caller's promise.
+        let halves = unsafe { tags(packets, first, &sixteen.one_time_keys, without_aad) };
+        let halves = halves.map(|tags| tags.map(words));
+        for packet in first..packets.count.min(first + GROUP) {
+            let [low, high] = &halves[(packet - first) / LANES];
+            let tag = [low, high].map(|half| half[packet % LANES].to_le());
+            // SAFETY: the caller's promise.
+            unsafe {
+                let place = packets.texts[packet].add(packets.lengths[packet] as usize);
+                place.cast::<[u64; 2]>().write_unaligned(tag);
+            }
+        }
+    }
+}
+
+/// Compares what is behind each text with its tag. Returns a bit for each packet, set where they are equal.
+///
+/// # Safety
+/// The texts, and 16 bytes behind them, must be valid for reads.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+pub(super) unsafe fn compare_all(packets: &Packets<'_>, sixteens: &Sixteens) -> u64 {
+    let mut equal = 0;
+    // The lengths of the AAD and of the text.
+    let without_aad = |lengths| [_mm512_setzero_si512(), lengths];
+    for (index, sixteen) in sixteens.all().iter().enumerate() {
+        let first = index * GROUP;
+        // SAFETY: the caller's promise.
+        let [lower, upper] = unsafe { tags(packets, first, &sixteen.one_time_keys, without_aad) };
+        // SAFETY: the caller's promise.
+        unsafe {
+            equal |= u64::from(compare(packets, first, lower)) << first;
+            if packets.count > first + LANES {
+                equal |= u64::from(compare(packets, first + LANES, upper)) << (first + LANES);
+            }
+        }
+    }
+    // The lanes behind the last packet repeat it.
+    if packets.count == 0 { 0 } else { equal & u64::MAX >> (WINDOW - packets.count) }
+}
+
+/// # Safety
+/// As for [`compare_all`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+unsafe fn compare(packets: &Packets<'_>, first: usize, [low, high]: Tags) -> __mmask8 {
+    // SAFETY: the eight addresses and lengths from `first` on are 64 and 32 bytes. The gathers read the 16 bytes behind each text.
+    unsafe {
+        let texts = _mm512_loadu_si512(packets.texts[first..first + LANES].as_ptr().cast());
+        let lengths = _mm256_loadu_si256(packets.lengths[first..first + LANES].as_ptr().cast());
+        let ends = _mm512_add_epi64(texts, _mm512_cvtepu32_epi64(lengths));
+        let given_low = _mm512_i64gather_epi64::<1>(ends, ptr::null());
+        let given_high = _mm512_i64gather_epi64::<1>(ends, ptr::without_provenance(8));
+        // All bits count alike, and no branch depends on a single one.
+        let difference = _mm512_or_si512(_mm512_xor_si512(given_low, low), _mm512_xor_si512(given_high, high));
+        _mm512_testn_epi64_mask(difference, difference)
+    }
+}
+
+fn words(vector: Vector) -> [u64; LANES] {
+    // SAFETY: a vector is eight words of 64 bits.
+    unsafe { std::mem::transmute(vector) }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jetway_aead::{Key, OpenJob, SealJob};
-use jetway_pipelines::buffer::HeapBuf;
+use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::packet::{ethernet, ipv4, udp};
 use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
 use rand::rngs::StdRng;
@@ -29,27 +29,54 @@ pub enum Vary {
     Peers,
 }
 
+/// Which way packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Direction {
+pub enum Direction {
     /// From clients to the server.
     Decrypt,
     /// From the server to clients.
     Encrypt,
 }
 
+impl Direction {
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::Decrypt, Self::Encrypt];
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decrypt => "decrypt",
+            Self::Encrypt => "encrypt",
+        }
+    }
+
+    /// The ports by which packets come and go.
+    pub fn ports(self) -> (usize, usize) {
+        match self {
+            Self::Decrypt => (0, 1),
+            Self::Encrypt => (1, 0),
+        }
+    }
+}
+
+/// What one measurement does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Case {
-    direction: Direction,
-    size: Size,
-    burst: usize,
-    peers: usize,
+pub struct Case {
+    /// Which way packets go.
+    pub direction: Direction,
+    /// Their size.
+    pub size: Size,
+    /// How many go together.
+    pub burst: usize,
+    /// How many peers they belong to.
+    pub peers: usize,
 }
 
 /// Measures what `vary` says, or everything.
 pub fn measure(vary: Option<Vary>, effort: Effort) -> Part {
     let mut part = Part::default();
     let wanted = |this| vary.is_none_or(|vary| vary == this);
-    let both = [Direction::Decrypt, Direction::Encrypt];
+    let both = Direction::BOTH;
     let ends = [Size::Fixed(64), Size::Fixed(1420)];
     let mut cases = Vec::new();
     if wanted(Vary::Size) {
@@ -112,10 +139,7 @@ fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
     let outcomes = compare(&mut contestants, effort);
     drop(contestants);
     assert!(turns.passed(), "{case:?}: the worker dropped packets: this measures nothing");
-    let scenario = match case.direction {
-        Direction::Decrypt => "decrypt",
-        Direction::Encrypt => "encrypt",
-    };
+    let scenario = case.direction.name();
     for outcome in &outcomes {
         let mut row = Row::new(scenario, outcome.name, outcome.nanoseconds, outcome.spread)
             .size(case.size.name(), case.size.mean())
@@ -134,20 +158,22 @@ fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
 }
 
 /// Which client's packet comes next.
-struct Packets {
+pub struct Packets {
     case: Case,
     random: StdRng,
     number: usize,
 }
 
 impl Packets {
-    fn new(case: Case) -> Self {
+    /// The packets of a case, the same in each run.
+    pub fn new(case: Case) -> Self {
         // Another order of peers for each case: what one case fetched shall not help the next.
         let seed = (case.size.mean() as u64) << 8 | (case.burst as u64) << 1 | (case.direction as u64);
         Self { case, random: StdRng::seed_from_u64(seed), number: 0 }
     }
 
-    fn frame(&mut self, world: &mut World) -> (usize, Vec<u8>) {
+    /// The next client, and its frame as it comes to the worker.
+    pub fn frame<B: PacketBuf + 'static, L>(&mut self, world: &mut World<B, L>) -> (usize, Vec<u8>) {
         let client = self.random.random_range(0..self.case.peers);
         let length = self.case.size.of(self.number);
         self.number += 1;
@@ -160,7 +186,7 @@ impl Packets {
 }
 
 /// The worker, one turn at a time.
-struct Turns {
+pub struct Turns {
     case: Case,
     buffers: Vec<HeapBuf>,
     turns: u64,
@@ -168,16 +194,15 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(case: Case) -> Self {
+    /// No turn yet.
+    pub fn new(case: Case) -> Self {
         let buffers = (0..case.burst).map(|_| HeapBuf::with_room(2048)).collect();
         Self { case, buffers, turns: 0, sent: 0 }
     }
 
-    fn run(&mut self, world: &mut World, packets: &mut Packets) -> Duration {
-        let (from, to) = match self.case.direction {
-            Direction::Decrypt => (0, 1),
-            Direction::Encrypt => (1, 0),
-        };
+    /// One burst through one turn; returns how long the turn took.
+    pub fn run(&mut self, world: &mut World, packets: &mut Packets) -> Duration {
+        let (from, to) = self.case.direction.ports();
         for buffer in &mut self.buffers {
             refill(buffer, &packets.frame(world).1);
         }
@@ -194,7 +219,8 @@ impl Turns {
         took
     }
 
-    fn passed(&self) -> bool {
+    /// Whether all packets came out.
+    pub fn passed(&self) -> bool {
         self.sent == self.turns * self.case.burst as u64
     }
 }

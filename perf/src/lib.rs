@@ -5,7 +5,9 @@
 pub mod acceptance;
 pub mod aead;
 pub mod compare;
+pub mod devices;
 pub mod dispatch;
+pub mod dpdk;
 pub mod engine;
 pub mod gotatun;
 pub mod handshakes;
@@ -19,6 +21,7 @@ pub mod sample;
 pub mod scale;
 pub mod stock;
 pub mod system;
+pub mod testpmd;
 pub mod traffic;
 pub mod watch;
 pub mod world;

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
-use jetway_perf::{acceptance, compare, dispatch, engine, handshakes, micro, plot, process, publish, scale, system};
+use jetway_perf::{
+    acceptance, compare, dispatch, dpdk, engine, handshakes, micro, plot, process, publish, scale, system,
+};
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.
 #[derive(Parser)]
@@ -61,6 +63,8 @@ enum Command {
     },
     /// Whole turns of a worker that dispatches a service's packets to its servers.
     Dispatch,
+    /// Whole turns on DPDK ports in memory, above testpmd's own forwarding.
+    Dpdk,
     /// The parts of a packet's way, each alone.
     Micro,
     /// Handshakes a second.
@@ -148,6 +152,10 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
         Command::Dispatch => {
             pinned();
             results.extend(dispatch::measure(effort));
+        }
+        Command::Dpdk => {
+            pinned();
+            results.extend(dpdk::measure(global.core, effort)?);
         }
         Command::Micro => {
             pinned();

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use jetway_aead::{Aead, Key, SealJob};
 use jetway_engine::exits::{PortAccess, PortShare};
 use jetway_engine::links::{self, OtherEnds};
+use jetway_engine::port::PortQueue;
 use jetway_engine::worker::Worker;
-use jetway_pipelines::buffer::{BufferPool, HeapBuf};
+use jetway_pipelines::buffer::{BufferPool, HeapBuf, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
 use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
@@ -43,12 +44,12 @@ const MTU: u16 = 1500;
 /// The largest inner packet.
 pub const TUNNEL_MTU: u16 = 1420;
 
-/// A worker whose ports are lines, with the publisher of its tables.
-pub struct World {
+/// A worker with the publisher of its tables; its ports are lines unless something else is said.
+pub struct World<B: PacketBuf = HeapBuf, L = [Line; 2]> {
     /// The worker.
-    pub worker: Worker<HeapBuf>,
+    pub worker: Worker<B>,
     /// Its ports' other ends: towards clients, towards servers.
-    pub lines: [Line; 2],
+    pub lines: L,
     /// What it counts.
     pub counters: Arc<WorkerCounters>,
     /// The clients.
@@ -56,7 +57,7 @@ pub struct World {
     /// The AEAD that both sides use.
     pub aead: Aead,
     _publisher: Publisher<Tables>,
-    _others: OtherEnds<HeapBuf>,
+    _others: OtherEnds<B>,
 }
 
 /// A client's side of a session.
@@ -69,11 +70,19 @@ pub struct Client {
     pub counter: u64,
 }
 
+impl Client {
+    /// The client of this number, whose session is the worker's first slot for it.
+    pub fn new(number: usize, layout: &IndexLayout, aead: Aead) -> Self {
+        let index = layout.encode(WorkerId(0), SlotIndex(number as u32));
+        Self { key: aead.key(&secret(number, 0)), index, counter: 0 }
+    }
+}
+
 /// A pool that never has a buffer: the measured paths make no packets.
 struct NoPool;
 
-impl BufferPool<HeapBuf> for NoPool {
-    fn allocate(&mut self) -> Option<HeapBuf> {
+impl<B: PacketBuf> BufferPool<B> for NoPool {
+    fn allocate(&mut self) -> Option<B> {
         None
     }
 }
@@ -86,14 +95,27 @@ impl World {
 
     /// The same with services whose servers are neighbours on the LAN, and room for so many flows.
     pub fn with_services(peers: usize, services: Services, flows: usize) -> Self {
-        let aead = Aead::best();
+        let lines = [Line::default(), Line::default()];
+        let queues = lines.each_ref().map(Line::queue);
+        Self::on_ports(peers, Aead::best(), (services, flows), queues, lines)
+    }
+}
+
+impl<B: PacketBuf + 'static, L> World<B, L> {
+    /// The same with these queues as ports, towards clients and towards servers, whose other ends are `lines`.
+    pub fn on_ports(
+        peers: usize,
+        aead: Aead,
+        (services, flows): (Services, usize),
+        queues: [Box<dyn PortQueue<B>>; 2],
+        lines: L,
+    ) -> Self {
         let layout = layout(1);
         let peers: Vec<_> = (0..peers).map(peer).collect();
         let mut publisher = Publisher::new(Arc::new(tables(allowed_ips(&peers), services)));
         let counters = Arc::new(WorkerCounters::default());
         let (mut links, mut others) = links::connect(1);
-        let lines = [Line::default(), Line::default()];
-        let ports = lines.iter().map(|line| PortShare::new(PortAccess::Queue(line.queue()))).collect();
+        let ports = queues.into_iter().map(|queue| PortShare::new(PortAccess::Queue(queue))).collect();
         let pipeline = Pipeline::new(Settings { flows, ..settings(layout.clone(), aead, &counters) });
         let links = links.remove(0);
         let mut worker =
@@ -108,7 +130,7 @@ impl World {
                 commands.send(Command::AddPage(Page::of(slot), Page::new()));
             }
             commands.send(Command::InstallReceiver(slot, receiver));
-            clients.push(Client { key: aead.key(&secret(number, 0)), index, counter: 0 });
+            clients.push(Client::new(number, &layout, aead));
         }
         while others.handshaker[0].commands.outstanding() > 0 {
             others.handshaker[0].commands.flush();
@@ -191,7 +213,8 @@ fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver
     Receiver::new(aead.key(&secret(number, 0)), Arc::clone(peer), session)
 }
 
-fn allowed_ips(peers: &[Arc<Peer>]) -> Lpm<Arc<Peer>> {
+/// The clients' inner addresses.
+pub fn allowed_ips(peers: &[Arc<Peer>]) -> Lpm<Arc<Peer>> {
     let nets =
         |number| [IpNet::from(IpAddr::V4(traffic::client(number))), IpAddr::V6(traffic::client_v6(number)).into()];
     peers.iter().enumerate().flat_map(|(number, peer)| nets(number).map(|net| (net, Arc::clone(peer)))).collect()
@@ -240,6 +263,7 @@ pub fn routes() -> Lpm<Route> {
     .collect()
 }
 
+/// The tables of every world.
 fn tables(allowed_ips: Lpm<Arc<Peer>>, services: Services) -> Tables {
     let servers = services.iter().flat_map(|service| &service.servers).map(|server| (LAN, server.address));
     let tunnel = TunnelEntry { allowed_ips, ..tunnel(&[5; 32], cookie_secrets()) };

@@ -187,7 +187,8 @@ impl FleetPlan {
                 peers: vec![PeerConfig {
                     name: "client".into(),
                     public_key: client_key.public.clone(),
-                    allowed_ips: vec!["10.8.0.2/32".into(), "fd00:8::2/128".into()],
+                    // .3 is a second address of the same client.
+                    allowed_ips: vec!["10.8.0.2/31".into(), "fd00:8::2/127".into()],
                     ..PeerConfig::default()
                 }],
             }],
@@ -221,13 +222,18 @@ impl Fleet {
             ..WireguardPeer::default()
         };
         self.peer.configure(world, &self.client_key.private, 0, &[node]);
-        self.peer.bring_up(&self.client, &["10.8.0.2/16", "fd00:8::2/64"], tunnel.mtu, &[]);
+        self.peer.bring_up(
+            &self.client,
+            &["10.8.0.2/16", "10.8.0.3/16", "fd00:8::2/64", "fd00:8::3/64"],
+            tunnel.mtu,
+            &[],
+        );
         let interface = self.peer.interface();
         self.client.ip(&[
-            "rule add from 10.8.0.2 lookup 100",
-            "-6 rule add from fd00:8::2 lookup 100",
+            "rule add from 10.8.0.2/31 lookup 100",
+            "rule add from fd00:8::2/127 lookup 100",
             &format!("route add default dev {interface} table 100"),
-            &format!("-6 route add default dev {interface} table 100"),
+            &format!("route add ::/0 dev {interface} table 100"),
         ]);
     }
 }
@@ -258,24 +264,24 @@ fn start_server(world: &World, switch: &Namespace, number: usize) -> Server {
     namespace.addresses("eth0", &[&format!("{v4}/24"), &format!("{v6}/64")]);
     namespace.ip(&[
         "route add default via 192.0.2.1",
-        "-6 route add default via 2001:db8:2::1",
+        "route add default via 2001:db8:2::1",
         "route add 198.51.100.3/32 via 192.0.2.254",
-        "-6 route add 2001:db8:100::3/128 via 2001:db8:2::fe",
+        "route add 2001:db8:100::3/128 via 2001:db8:2::fe",
     ]);
     let nginx = Nginx::start(world, &namespace, &name);
     Server { nginx, namespace }
 }
 
-fn connect_client_and_router(client: &Namespace, router: &Namespace, switch: &Namespace) {
+pub(super) fn connect_client_and_router(client: &Namespace, router: &Namespace, switch: &Namespace) {
     client.addresses("eth0", &["198.51.100.2/24", "198.51.100.3/24", "2001:db8:100::2/64", "2001:db8:100::3/64"]);
-    client.ip(&["route add default via 198.51.100.1", "-6 route add default via 2001:db8:100::1"]);
+    client.ip(&["route add default via 198.51.100.1", "route add default via 2001:db8:100::1"]);
     router.connect("eth1", client, "eth1");
     switch.connect("router", router, "eth0");
     switch.ip(&["link set router master bridge"]);
     router.addresses("eth0", &["192.0.2.254/24", "2001:db8:2::fe/64"]);
     router.addresses("eth1", &["198.18.0.1/30", "2001:db8:18::1/64"]);
     client.addresses("eth1", &["198.18.0.2/30", "2001:db8:18::2/64"]);
-    router.ip(&["route add 198.51.100.3/32 via 198.18.0.2", "-6 route add 2001:db8:100::3/128 via 2001:db8:18::2"]);
+    router.ip(&["route add 198.51.100.0/24 via 198.18.0.2", "route add 2001:db8:100::/64 via 2001:db8:18::2"]);
     router.sysctl("net.ipv4.ip_forward", "1");
     router.sysctl("net.ipv6.conf.all.forwarding", "1");
 }

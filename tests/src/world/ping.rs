@@ -19,6 +19,8 @@ pub struct Ping {
     pub size: u32,
     /// Whether the packets may be fragmented on their way.
     pub fragmentation: Fragmentation,
+    /// The interface or address to send from, if the routing table is not to say.
+    pub from: Option<String>,
     /// How long to wait for the last reply, if the interval is short.
     pub patience: Duration,
 }
@@ -72,6 +74,7 @@ impl Ping {
             interval: Duration::from_millis(10),
             size: 56,
             fragmentation: Fragmentation::Allowed,
+            from: None,
             patience: Duration::from_secs(3),
         }
     }
@@ -84,6 +87,11 @@ impl Ping {
     /// With this long between requests.
     pub fn every(self, interval: Duration) -> Self {
         Ping { interval, ..self }
+    }
+
+    /// From this interface or address.
+    pub fn from(self, from: &str) -> Self {
+        Ping { from: Some(from.to_owned()), ..self }
     }
 
     /// With this many bytes of payload, not to be fragmented.
@@ -118,6 +126,9 @@ impl Ping {
         ];
         let mut command = namespace.command("ping");
         command.args(arguments);
+        if let Some(from) = &self.from {
+            command.args(["-I", from]);
+        }
         if self.interval < LONGEST_DELAY_OF_A_BUSY_MACHINE {
             // With a deadline ping goes on asking until as many were answered as were wanted.
             let deadline = (self.interval * self.count * 2 + self.patience).as_secs() + 1;

@@ -27,7 +27,9 @@ pub struct PeerState {
     pub public_key: String,
     /// Where it was last heard from.
     pub endpoint: Option<String>,
-    /// How long ago the last handshake was completed.
+    /// When the last handshake was completed, in seconds of the system's clock.
+    pub handshake_at: Option<u64>,
+    /// How long ago that was.
     pub handshake_age: Option<Duration>,
     /// Bytes received from it.
     pub received: u64,
@@ -141,6 +143,7 @@ pub(super) fn parse_dump(dump: &str) -> Vec<PeerState> {
             PeerState {
                 public_key: fields[0].to_owned(),
                 endpoint: (fields[2] != "(none)").then(|| fields[2].to_owned()),
+                handshake_at: (handshake != 0).then_some(handshake),
                 handshake_age: (handshake != 0).then(|| now.saturating_sub(Duration::from_secs(handshake))),
                 received: number(5),
                 sent: number(6),

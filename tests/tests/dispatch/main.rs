@@ -2,3 +2,5 @@
 
 mod forwarding;
 mod maintenance;
+mod persistence;
+mod tunnel;

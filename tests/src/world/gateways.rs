@@ -1,0 +1,246 @@
+//! A dispatcher in front of gateways that share one tunnel key: clients know only the service's address.
+//!
+//! ```text
+//!   client                     dispatcher               switch          gateways, each a node in a namespace
+//!   eth0 --------------------- wan         lan -------- bridge ---+---- 192.0.2.11, 203.0.113.10, tunnel 10.8.0.1
+//!   198.51.100.2               .100.1      192.0.2.1              +---- 192.0.2.12, 203.0.113.10, tunnel 10.8.0.1
+//!   eth1 ---------------------------------------------- router ---+---- ...
+//! ```
+//!
+//! Gateways answer by the router: the dispatcher sees only what clients send.
+
+use super::fleet::{connect_client_and_router, server_address, with_services};
+use super::jetway::{Jetway, NodeConfig, PeerConfig, PortConfig, TunnelConfig};
+use super::{
+    Attachment, BackendConfig, Family, Forward, KeyPair, LISTEN_PORT, Namespace, PeerState, VipConfig, WireguardGo,
+    WireguardPeer, World, preshared_key,
+};
+
+/// The address that clients know.
+pub const SERVICE_ADDRESS: &str = "203.0.113.10";
+
+/// How many there are.
+#[derive(Clone, Copy)]
+pub struct GatewaysPlan {
+    /// Gateways that run.
+    pub gateways: usize,
+    /// Those of them that the dispatcher knows at first.
+    pub known: usize,
+    /// Stock clients.
+    pub clients: usize,
+}
+
+/// All of it, up: fields drop in this order, processes before the namespaces they are in.
+pub struct Gateways {
+    /// The stock clients.
+    pub clients: Vec<WireguardGo>,
+    /// The dispatcher.
+    pub dispatcher: Jetway,
+    /// The gateways.
+    pub gateways: Vec<Jetway>,
+    /// The namespace of all clients.
+    pub client: Namespace,
+    /// The namespace of the dispatcher.
+    pub node: Namespace,
+    /// The name of the gateways' tunnel: a gateway's number follows.
+    tunnel: String,
+    config: NodeConfig,
+    service: VipConfig,
+    client_keys: Vec<KeyPair>,
+    _gateway_namespaces: Vec<Namespace>,
+    _router: Namespace,
+    _switch: Namespace,
+}
+
+impl GatewaysPlan {
+    /// Builds it and waits until every node answers; no client has shaken hands yet.
+    #[track_caller]
+    pub fn build(self, world: &World) -> Gateways {
+        let [client, node, switch, router] = ["clients", "front", "switch", "router"].map(|role| world.namespace(role));
+        let (tunnel_key, probe_key, index_key) = (KeyPair::generate(), KeyPair::generate(), preshared_key());
+        let client_keys: Vec<KeyPair> = std::iter::repeat_with(KeyPair::generate).take(self.clients).collect();
+        let tunnel = world.interface("gw");
+        switch.ip(&["link add name bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up"]);
+
+        let mut gateway_namespaces = Vec::new();
+        let mut gateways = Vec::new();
+        for number in 1..=self.gateways {
+            let namespace = world.namespace(&format!("gateway-{number}"));
+            namespace.connect("w-net", &switch, &format!("gateway-{number}"));
+            switch.ip(&[&format!("link set gateway-{number} master bridge")]);
+            let mut peers: Vec<PeerConfig> = client_keys.iter().enumerate().map(client_peer).collect();
+            peers.push(PeerConfig {
+                name: "prober".into(),
+                public_key: probe_key.public.clone(),
+                ..PeerConfig::default()
+            });
+            let config = NodeConfig {
+                name: format!("gateway-{number}-{tunnel}"),
+                id: number as u32,
+                index_key: Some(index_key.clone()),
+                cores: vec![number as u32 % 2],
+                ports: vec![PortConfig {
+                    name: "net".into(),
+                    device: Attachment::AfPacket.device(0, "w-net", 1),
+                    addresses: vec![
+                        format!("{}/24", server_address(number, Family::V4)),
+                        format!("{SERVICE_ADDRESS}/32"),
+                    ],
+                    mtu: 1500,
+                }],
+                tunnels: vec![TunnelConfig {
+                    name: format!("{tunnel}g{number}"),
+                    listen_port: LISTEN_PORT,
+                    key: tunnel_key.clone(),
+                    addresses: vec!["10.8.0.1/16".into()],
+                    mtu: 1420,
+                    peers,
+                }],
+                more: String::new(),
+            };
+            gateways.push(Jetway::launch(world, &namespace, &config));
+            gateway_namespaces.push(namespace);
+        }
+
+        let service = VipConfig {
+            name: "tunnel".into(),
+            address: SERVICE_ADDRESS.into(),
+            port: LISTEN_PORT,
+            protocol: "wireguard",
+            forward: Forward::L2,
+            backends: (1..=self.known).map(gateway_backend).collect(),
+            more: vec![
+                format!("public_key = \"{}\"", tunnel_key.public),
+                format!(
+                    "health = {{ kind = \"wireguard\", private_key_file = \"{}\", interval = \"2s\" }}",
+                    world.secret_file("probe.key", &probe_key.private).display()
+                ),
+            ],
+        };
+        let config = dispatcher_config(&tunnel, index_key);
+        node.connect("w-wan", &client, "eth0");
+        node.connect("w-lan", &switch, "node");
+        switch.ip(&["link set node master bridge"]);
+        let dispatcher = Jetway::launch(world, &node, &with_services(&config, std::slice::from_ref(&service)));
+        connect_client_and_router(&client, &router, &switch);
+        let mut all = Gateways {
+            clients: Vec::new(),
+            dispatcher,
+            gateways,
+            client,
+            node,
+            tunnel,
+            config,
+            service,
+            client_keys,
+            _gateway_namespaces: gateway_namespaces,
+            _router: router,
+            _switch: switch,
+        };
+        for (gateway, namespace) in all.gateways.iter_mut().zip(&all._gateway_namespaces) {
+            gateway.wait_until_ready();
+            namespace.ip(&["route add 198.51.100.0/24 via 192.0.2.254"]);
+        }
+        all.dispatcher.wait_until_ready();
+        all.start_clients(world, &tunnel_key);
+        all
+    }
+}
+
+impl Gateways {
+    /// The interface of a client, to ping from.
+    pub fn interface(&self, client: usize) -> &str {
+        self.clients[client].interface()
+    }
+
+    /// When each client last completed a handshake, in seconds of the system's clock.
+    #[track_caller]
+    pub fn handshakes(&self) -> Vec<Option<u64>> {
+        let last = |client: &WireguardGo| client.peers().first().and_then(|peer| peer.handshake_at);
+        self.clients.iter().map(last).collect()
+    }
+
+    /// The gateway with which each client shook hands last.
+    #[track_caller]
+    pub fn gateways_of_clients(&mut self) -> Vec<Option<usize>> {
+        let running = self.gateways.iter_mut().enumerate().filter_map(|(index, gateway)| {
+            let is_running = gateway.process().is_running();
+            is_running.then_some((index, &*gateway))
+        });
+        let of_gateway =
+            |(index, gateway): (usize, &Jetway)| (index, gateway.wg_peers(&format!("{}g{}", self.tunnel, index + 1)));
+        let peers: Vec<(usize, Vec<PeerState>)> = running.map(of_gateway).collect();
+        let of_client = |key: &KeyPair| {
+            let known = peers.iter().filter_map(|(index, peers)| {
+                let peer = peers.iter().find(|peer| peer.public_key == key.public)?;
+                Some((peer.handshake_at?, *index))
+            });
+            known.max().map(|(_, index)| index)
+        };
+        self.client_keys.iter().map(of_client).collect()
+    }
+
+    /// Has the dispatcher know so many gateways, by its file and a reload.
+    #[track_caller]
+    pub fn know(&mut self, gateways: usize) {
+        self.service.backends = (1..=gateways).map(gateway_backend).collect();
+        self.dispatcher.rewrite(&with_services(&self.config, std::slice::from_ref(&self.service)));
+        self.dispatcher.command(&["reload"]).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn start_clients(&mut self, world: &World, tunnel_key: &KeyPair) {
+        for (index, key) in self.client_keys.iter().enumerate() {
+            let client = WireguardGo::start(world, &self.client);
+            let gateway = WireguardPeer {
+                public_key: tunnel_key.public.clone(),
+                allowed_ips: vec!["10.8.0.0/16".into()],
+                endpoint: Some(format!("{SERVICE_ADDRESS}:{LISTEN_PORT}")),
+                ..WireguardPeer::default()
+            };
+            client.configure(world, &key.private, 0, &[gateway]);
+            client.bring_up(&self.client, &[&format!("{}/32", client_address(index))], 1420, &[]);
+            self.client.ip(&[&format!("route add 10.8.0.1/32 dev {} metric {}", client.interface(), 100 + index)]);
+            self.clients.push(client);
+        }
+    }
+}
+
+fn dispatcher_config(tunnel: &str, index_key: String) -> NodeConfig {
+    let port = |index: usize, name: &str, address: &str| PortConfig {
+        name: name.into(),
+        device: Attachment::AfPacket.device(index, &format!("w-{name}"), 1),
+        addresses: vec![address.into()],
+        mtu: 1500,
+    };
+    NodeConfig {
+        name: format!("front-{tunnel}"),
+        id: 200,
+        index_key: Some(index_key),
+        cores: vec![1],
+        ports: vec![port(0, "wan", "198.51.100.1/24"), port(1, "lan", "192.0.2.1/24")],
+        tunnels: Vec::new(),
+        more: String::new(),
+    }
+}
+
+fn gateway_backend(number: usize) -> BackendConfig {
+    BackendConfig {
+        name: format!("gateway-{number}"),
+        address: server_address(number, Family::V4),
+        weight: 1,
+        node: Some(number as u32),
+    }
+}
+
+fn client_address(index: usize) -> String {
+    format!("10.8.0.{}", 11 + index)
+}
+
+fn client_peer((index, key): (usize, &KeyPair)) -> PeerConfig {
+    PeerConfig {
+        name: format!("client-{index}"),
+        public_key: key.public.clone(),
+        allowed_ips: vec![format!("{}/32", client_address(index))],
+        ..PeerConfig::default()
+    }
+}

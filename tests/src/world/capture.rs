@@ -30,6 +30,8 @@ impl Capture {
         self.process.wait(Duration::from_secs(10));
         let path = self.file.to_string_lossy().into_owned();
         let mut arguments = vec!["-n", "-r", &path, "-Y", display, "-T", "fields"];
+        // Its judgement of checksums is off by default, and GUE's variant 1 is an IP packet right after the UDP header.
+        arguments.extend(["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-d", "udp.port==6080,ip"]);
         arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
         run("tshark", &arguments).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     }

@@ -4,3 +4,4 @@ mod forwarding;
 mod maintenance;
 mod persistence;
 mod tunnel;
+mod unusual;

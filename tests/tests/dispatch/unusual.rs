@@ -1,0 +1,434 @@
+//! What a network engineer tries: fragments, path MTU, traceroute, IPv6 extension headers, tagged frames.
+
+use jetway_tests::world::{
+    Attachment, Capture, Decapsulator, Family, Fleet, FleetPlan, Forward, Namespace, Origin, UdpClient, UdpEcho,
+    VipConfig, World, backends, download,
+};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// The port of services over UDP.
+const ECHO: u16 = 7;
+/// Debian's own interpreter, for packets that only raw sockets and ancillary data make.
+const PYTHON: &str = "/usr/bin/python3";
+
+fn service(name: &str, protocol: &'static str, address: &str, forward: Forward, servers: Family) -> VipConfig {
+    VipConfig {
+        name: name.into(),
+        address: address.into(),
+        port: if protocol == "udp" { ECHO } else { 80 },
+        protocol,
+        forward,
+        backends: backends(1..=3, servers),
+        more: vec!["health = { kind = \"icmp\" }".into()],
+    }
+}
+
+fn family(vip: &VipConfig) -> Family {
+    if vip.address.contains(':') { Family::V6 } else { Family::V4 }
+}
+
+fn socket(vip: &VipConfig) -> SocketAddr {
+    SocketAddr::new(vip.address.parse().expect("an address"), vip.port)
+}
+
+/// On every server an echo at its own addresses and those of services that servers bear.
+#[track_caller]
+fn start_echoes(fleet: &Fleet) -> Vec<UdpEcho> {
+    let start = |(index, server): (usize, &jetway_tests::world::Server)| {
+        let own = [Family::V4, Family::V6].map(|family| jetway_tests::world::server_address(index + 1, family));
+        let services = fleet.vips.iter().filter(|vip| vip.forward != Forward::Nat).map(|vip| vip.address.clone());
+        let all: Vec<String> = own.into_iter().chain(services).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        UdpEcho::start(&server.namespace, server.nginx.name(), &all, ECHO)
+    };
+    fleet.servers.iter().enumerate().map(start).collect()
+}
+
+#[track_caller]
+fn decapsulate(fleet: &Fleet) -> Vec<Decapsulator> {
+    fleet.servers.iter().map(|server| Decapsulator::start(&server.namespace)).collect()
+}
+
+#[test]
+fn datagrams_of_8_kb_come_and_go_in_fragments() {
+    let Some(world) = World::open() else { return };
+    // A driver that takes packets from the kernel's packet sockets never sees a fragment: TAPs do.
+    let vips = vec![
+        service("nat4", "udp", "10.100.0.10", Forward::Nat, Family::V4),
+        service("nat6", "udp", "fd00:100::10", Forward::Nat, Family::V6),
+        service("l24", "udp", "10.100.0.11", Forward::L2, Family::V4),
+        service("l26", "udp", "fd00:100::11", Forward::L2, Family::V6),
+        service("ipip4", "udp", "10.100.0.12", Forward::Ipip, Family::V4),
+        service("gue4", "udp", "10.100.0.13", Forward::Gue, Family::V4),
+    ];
+    let fleet = FleetPlan { wan: Attachment::Tap, lan: Attachment::Tap, ..FleetPlan::new(vips) }.build(&world);
+    let (_echoes, _decapsulators) = (start_echoes(&fleet), decapsulate(&fleet));
+    let payload: Vec<u8> = (0..8_000_u32).map(|byte| (byte % 251) as u8).collect();
+    for vip in &fleet.vips {
+        let origins: &[Origin] = match family(vip) {
+            Family::V4 => &[Origin::Plain, Origin::Tunnel],
+            // The first datagram through a tunnel is refused with the MTU that fits, as no router cuts IPv6.
+            Family::V6 => &[Origin::Plain],
+        };
+        for &origin in origins {
+            let mut servers = BTreeSet::new();
+            for client in 0..20 {
+                let from = origin.address(family(vip));
+                let client_socket = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(3));
+                for turn in 0..3 {
+                    let answer = client_socket.ask(&payload).unwrap_or_else(|error| {
+                        let lost = fleet.where_packets_were_lost();
+                        panic!("{} {origin:?}, client {client}, datagram {turn}: {error}\n{lost}")
+                    });
+                    servers.insert(answer);
+                }
+            }
+            assert!(servers.len() > 1, "{} {origin:?}: only {servers:?} answered", vip.name);
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+/// A network behind the client that takes packets of 1,300 bytes, of which its hosts do not know.
+#[track_caller]
+fn narrow_network(world: &World, fleet: &Fleet) -> Namespace {
+    let far = world.namespace("far");
+    fleet.client.connect("narrow", &far, "eth0");
+    fleet.client.ip(&["link set narrow mtu 1300"]);
+    fleet.client.addresses("narrow", &["203.0.113.1/24", "2001:db8:113::1/64"]);
+    far.addresses("eth0", &["203.0.113.2/24", "2001:db8:113::2/64"]);
+    far.ip(&["route add default via 203.0.113.1", "route add default via 2001:db8:113::1"]);
+    fleet.client.sysctl("net.ipv4.ip_forward", "1");
+    fleet.client.sysctl("net.ipv6.conf.all.forwarding", "1");
+    fleet.node.ip(&["route add 203.0.113.0/24 via 198.51.100.2", "route add 2001:db8:113::/64 via 2001:db8:100::2"]);
+    far
+}
+
+#[track_caller]
+fn downloads(namespace: &Namespace, vip: &VipConfig, folder: &Path) -> Result<(), String> {
+    let file = folder.join("downloaded");
+    download(namespace, &format!("http://{}/data", socket(vip)), &file, Duration::from_secs(10))?;
+    let length = std::fs::metadata(&file).map_err(|error| error.to_string())?.len();
+    if length == 1_000_000 { Ok(()) } else { Err(format!("{length} bytes came")) }
+}
+
+#[test]
+fn a_router_that_finds_a_servers_packet_too_big_reaches_the_server_that_sent_it() {
+    let Some(world) = World::open() else { return };
+    let mut vips = Vec::new();
+    for (number, forward) in [Forward::Nat, Forward::L2, Forward::Ipip].into_iter().enumerate() {
+        let name = forward.word();
+        let last = 10 + number;
+        vips.push(service(&format!("{name}4"), "tcp", &format!("10.100.0.{last}"), forward, Family::V4));
+        vips.push(service(&format!("{name}6"), "tcp", &format!("fd00:100::{last}"), forward, Family::V6));
+    }
+    let fleet = FleetPlan::new(vips).build(&world);
+    let _decapsulators = decapsulate(&fleet);
+    let far = narrow_network(&world, &fleet);
+    for vip in &fleet.vips {
+        // Several, so that the error must find the right one of three servers.
+        for flow in 0..6 {
+            // A server that was told keeps it in mind, and would not be told again.
+            for server in &fleet.servers {
+                server.namespace.run("ip", &["route", "flush", "cache"]);
+                server.namespace.run("ip", &["-6", "route", "flush", "cache"]);
+            }
+            downloads(&far, vip, world.folder()).unwrap_or_else(|error| {
+                panic!("{} flow {flow}: {error}\n{}", vip.name, fleet.where_packets_were_lost())
+            });
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn a_server_whose_datagram_does_not_fit_into_the_tunnel_is_told_so() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("nat", "udp", "10.100.0.10", Forward::Nat, Family::V4),
+        service("l2", "udp", "10.100.0.11", Forward::L2, Family::V4),
+    ];
+    let fleet = FleetPlan::new(vips).build(&world);
+    let _echoes = start_echoes(&fleet);
+    // 1,420 bytes with their headers; the answer has ten bytes more, and the kernel forbids to fragment it.
+    let payload = [7; 1420 - 28];
+    for vip in &fleet.vips {
+        let from = Origin::Tunnel.address(Family::V4);
+        let client = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(1));
+        // The server is told once, and fragments what follows.
+        let answers = (0..3).map(|_| client.ask(&payload)).collect::<Vec<_>>();
+        assert!(answers[2].is_ok(), "{}: {answers:?}\n{}", vip.name, fleet.where_packets_were_lost());
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn a_client_whose_packet_does_not_fit_into_the_encapsulation_is_told_so() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("ipip", "tcp", "10.100.0.10", Forward::Ipip, Family::V4),
+        service("gre", "tcp", "10.100.0.11", Forward::Gre, Family::V6),
+        service("gue", "tcp", "fd00:100::12", Forward::Gue, Family::V6),
+    ];
+    let fleet = FleetPlan::new(vips).build(&world);
+    let _decapsulators = decapsulate(&fleet);
+    let upload = world.folder().join("upload");
+    std::fs::write(&upload, vec![b'x'; 300_000]).expect("the world's folder takes a file");
+    let data = format!("@{}", upload.display());
+    for vip in &fleet.vips {
+        for origin in [Origin::Plain, Origin::DirectReturn, Origin::Tunnel] {
+            let (from, url) = (origin.address(family(vip)).to_string(), format!("http://{}/", socket(vip)));
+            let arguments =
+                ["-sS", "-g", "--fail", "--noproxy", "*", "--max-time", "10", "--interface", &from, "--data-binary"];
+            let sent = fleet.client.try_run("curl", &[&arguments[..], &[&data, &url]].concat());
+            assert!(
+                sent.as_ref().is_ok_and(|name| name.starts_with("server-")),
+                "{} {origin:?}: {sent:?}\n{}",
+                vip.name,
+                fleet.where_packets_were_lost()
+            );
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn traceroute_ends_at_the_service_and_sees_the_node() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("nat4", "tcp", "10.100.0.10", Forward::Nat, Family::V4),
+        service("l24", "tcp", "10.100.0.11", Forward::L2, Family::V4),
+        service("nat6", "tcp", "fd00:100::10", Forward::Nat, Family::V6),
+        service("echo4", "udp", "10.100.0.12", Forward::Nat, Family::V4),
+    ];
+    let fleet = FleetPlan::new(vips).build(&world);
+    let _echoes = start_echoes(&fleet);
+    for vip in &fleet.vips {
+        for origin in [Origin::Plain, Origin::Tunnel] {
+            let source = origin.address(family(vip)).to_string();
+            let node = match (origin, family(vip)) {
+                (Origin::Tunnel, Family::V4) => "10.8.0.1",
+                (Origin::Tunnel, Family::V6) => "fd00:8::1",
+                (_, Family::V4) => "198.51.100.1",
+                (_, Family::V6) => "2001:db8:100::1",
+            };
+            let port = vip.port.to_string();
+            let kinds: &[&[&str]] = match vip.protocol {
+                // Datagrams to ports on which nothing listens end at the node itself, which bears the service's address.
+                "tcp" => &[&["-T", "-p", &port], &[]],
+                _ => &[&["-U", "-p", &port]],
+            };
+            for kind in kinds {
+                let common = ["-n", "-q", "1", "-w", "2", "-m", "6", "-s", &source];
+                let arguments = [&common[..], kind, &[&vip.address]].concat();
+                let output = fleet.client.run("traceroute", &arguments);
+                let hops: Vec<&str> =
+                    output.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+                let expected: &[&str] = if kind.is_empty() { &[&vip.address] } else { &[node, &vip.address] };
+                assert_eq!(
+                    hops,
+                    expected,
+                    "{} {origin:?} {kind:?}:\n{output}{}",
+                    vip.name,
+                    fleet.where_packets_were_lost()
+                );
+            }
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+/// Sends a datagram with the given IPv6 options (as Python's socket module calls them) and prints who answered.
+const WITH_OPTIONS: &str = "
+import socket, sys
+source, target, port, options = sys.argv[1:]
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind((source, 0))
+s.settimeout(3)
+pad = bytes([0, 0, 1, 4, 0, 0, 0, 0])
+for option in options.split():
+    s.setsockopt(socket.IPPROTO_IPV6, getattr(socket, option), pad)
+s.sendto(b'hello', (target, int(port)))
+print(s.recv(2000).decode())
+";
+
+#[test]
+fn datagrams_with_ipv6_extension_headers_reach_their_server() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("nat", "udp", "fd00:100::10", Forward::Nat, Family::V6),
+        service("l2", "udp", "fd00:100::11", Forward::L2, Family::V6),
+        service("gre", "udp", "fd00:100::12", Forward::Gre, Family::V4),
+    ];
+    let fleet = FleetPlan::new(vips).build(&world);
+    let (_echoes, _decapsulators) = (start_echoes(&fleet), decapsulate(&fleet));
+    let port = ECHO.to_string();
+    for vip in &fleet.vips {
+        for origin in [Origin::Plain, Origin::Tunnel] {
+            let source = origin.address(Family::V6).to_string();
+            for options in ["IPV6_DSTOPTS", "IPV6_HOPOPTS", "IPV6_HOPOPTS IPV6_DSTOPTS"] {
+                let arguments = ["-c", WITH_OPTIONS, &source, &vip.address, &port, options];
+                let answer = fleet.client.try_run(PYTHON, &arguments);
+                assert!(
+                    answer.as_ref().is_ok_and(|answer| answer.ends_with("|hello\n")),
+                    "{} {origin:?} {options}: {answer:?}\n{}",
+                    vip.name,
+                    fleet.where_packets_were_lost()
+                );
+            }
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+/// Sends a datagram in a frame with an 802.1Q tag; prints who answered, or `nobody`.
+const TAGGED: &str = "
+import socket, struct, sys
+vlan, target_mac, source, target, port = sys.argv[1:]
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total > 0xffff: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+answers = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+answers.bind((source, 0))
+answers.settimeout(2)
+datagram = struct.pack('!HHHH', answers.getsockname()[1], int(port), 8 + 5, 0) + b'hello'
+head = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(datagram), 1, 0x4000, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
+head = head[:10] + struct.pack('!H', checksum(head)) + head[12:]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(('eth0', 0))
+mac = bytes.fromhex(target_mac.replace(':', ''))
+tag = struct.pack('!HH', 0x8100, 5 << 13 | int(vlan))
+raw.send(mac + raw.getsockname()[4] + tag + b'\\x08\\x00' + head + datagram)
+try: print(answers.recv(2000).decode())
+except TimeoutError: print('nobody')
+";
+
+#[track_caller]
+fn tagged_frames_are_told_apart(attachment: Attachment) {
+    let Some(world) = World::open() else { return };
+    let vips = vec![service("echo", "udp", "10.100.0.10", Forward::Nat, Family::V4)];
+    let fleet = FleetPlan { wan: attachment, ..FleetPlan::new(vips) }.build(&world);
+    let _echoes = start_echoes(&fleet);
+    let from = Origin::Plain.address(Family::V4);
+    let client = UdpClient::new(&fleet.client, from, socket(&fleet.vips[0]), Duration::from_secs(3));
+    client.ask(b"hello").unwrap_or_else(|error| panic!("{error}\n{}", fleet.where_packets_were_lost()));
+    let neighbours = fleet.client.run("ip", &["neigh", "show", "198.51.100.1"]);
+    let mac = neighbours.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).expect("it was just used");
+    let port = ECHO.to_string();
+    let ask = |vlan: &str| {
+        let arguments = ["-c", TAGGED, vlan, mac, &from.to_string(), &fleet.vips[0].address, &port];
+        fleet.client.run(PYTHON, &arguments)
+    };
+    // A tag of VLAN 0 only tells a priority (IEEE 802.1Q): the frame belongs to the port's own network.
+    let answer = ask("0");
+    assert!(answer.ends_with("|hello\n"), "priority tag: {answer}\n{}", fleet.where_packets_were_lost());
+    // Another VLAN is another network, of which the node knows nothing.
+    assert_eq!(ask("100"), "nobody\n", "{}", fleet.where_packets_were_lost());
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn a_priority_tag_changes_nothing_and_another_vlan_is_another_network_over_af_packet() {
+    tagged_frames_are_told_apart(Attachment::AfPacket);
+}
+
+#[test]
+fn a_priority_tag_changes_nothing_and_another_vlan_is_another_network_over_tap() {
+    tagged_frames_are_told_apart(Attachment::Tap);
+}
+
+/// What tshark says of one encapsulated packet.
+struct Frame {
+    addresses: (Vec<String>, Vec<String>),
+    hops: Vec<String>,
+    classes: Vec<String>,
+    source_port: String,
+}
+
+#[test]
+fn encapsulated_packets_are_what_their_rfcs_say() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("ipip", "udp", "10.100.0.10", Forward::Ipip, Family::V4),
+        service("gre", "udp", "10.100.0.11", Forward::Gre, Family::V4),
+        service("gue", "udp", "10.100.0.12", Forward::Gue, Family::V4),
+    ];
+    let one_server = |vip: VipConfig| VipConfig { backends: backends(1..=1, Family::V4), ..vip };
+    let fleet = FleetPlan { servers: 1, ..FleetPlan::new(vips.into_iter().map(one_server).collect()) }.build(&world);
+    let (_echoes, _decapsulators) = (start_echoes(&fleet), decapsulate(&fleet));
+    // EF and ECT(0): the one is to be seen on the way (RFC 2983, uniform model), the other to be marked (RFC 6040).
+    const CLASS: u32 = 46 << 2 | 2;
+    for vip in &fleet.vips {
+        let filter = "ip proto 4 or ip proto 47 or udp port 6080";
+        let capture = Capture::start(&world, &fleet.servers[0].namespace, "eth0", filter);
+        let from = Origin::DirectReturn.address(Family::V4);
+        for _ in 0..30 {
+            let client = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(3));
+            socket2::SockRef::from(client.socket()).set_tos_v4(CLASS).expect("root may");
+            for _ in 0..2 {
+                client.ask(b"hello").unwrap_or_else(|error| panic!("{error}\n{}", fleet.where_packets_were_lost()));
+            }
+        }
+        let fields = [
+            "ip.src",
+            "ip.dst",
+            "ip.proto",
+            "ip.ttl",
+            "ip.dsfield",
+            "ip.checksum.status",
+            "udp.srcport",
+            "udp.checksum.status",
+            "gre.flags_and_version",
+            "gre.proto",
+            "udp.dstport",
+        ];
+        let rows = capture.finish("ip", &fields);
+        assert_eq!(rows.len(), 60, "{}: {rows:?}", vip.name);
+        let mut ports = BTreeSet::new();
+        for row in &rows {
+            let list = |field: usize| row[field].split(',').map(str::to_owned).collect::<Vec<String>>();
+            let service = vip.address.clone();
+            let frame = Frame {
+                addresses: (list(0), list(1)),
+                hops: list(3),
+                classes: list(4),
+                source_port: list(6)[0].clone(),
+            };
+            let sources = ["192.0.2.1".to_owned(), from.to_string()];
+            assert_eq!(frame.addresses, (sources.into(), vec!["192.0.2.11".to_owned(), service]), "{row:?}");
+            let outer = match vip.forward {
+                Forward::Gre => ["47", "17"],
+                Forward::Gue => ["17", "17"],
+                Forward::Nat | Forward::L2 | Forward::Ipip => ["4", "17"],
+            };
+            assert_eq!(list(2), outer, "{row:?}");
+            // The inner packet was forwarded once; the outer one is new.
+            assert_eq!(frame.hops, ["64", "63"], "{row:?}");
+            assert_eq!(frame.classes, ["0xba", "0xba"], "{row:?}");
+            assert_eq!(list(5), ["1", "1"], "a header checksum is wrong: {row:?}");
+            match vip.forward {
+                Forward::Gre => {
+                    assert_eq!((row[8].as_str(), row[9].as_str()), ("0x0000", "0x0800"), "{row:?}");
+                }
+                Forward::Gue => {
+                    assert_eq!(list(10)[0], "6080", "{row:?}");
+                    // Over IPv4 a checksum of 0 is none (RFC 768), which tshark calls not present (3).
+                    assert!(list(7)[0] == "1" || list(7)[0] == "3", "{row:?}");
+                    ports.insert(frame.source_port);
+                }
+                Forward::Nat | Forward::L2 | Forward::Ipip => {}
+            }
+        }
+        if vip.forward == Forward::Gue {
+            println!("GUE: {} source ports for 30 flows", ports.len());
+            assert!((25..=30).contains(&ports.len()), "30 flows had {} source ports: {ports:?}", ports.len());
+            let dynamic = |port: &String| port.parse::<u16>().is_ok_and(|port| port >= 49_152);
+            assert!(ports.iter().all(dynamic), "{ports:?}");
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}

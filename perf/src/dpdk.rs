@@ -3,6 +3,7 @@
 //! `net_ring` loops: the harness puts a burst into the ring of the port by which packets come, and takes it out of the other
 //! port's. On `net_null` packets leave for nowhere: the driver gives their buffers back to the pool within the turn.
 
+use jetway_pipelines::dispatch::service::Services;
 use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant};

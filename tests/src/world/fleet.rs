@@ -231,10 +231,11 @@ impl Fleet {
         let interface = self.peer.interface();
         self.client.ip(&[
             "rule add from 10.8.0.2/31 lookup 100",
-            "rule add from fd00:8::2/127 lookup 100",
             &format!("route add default dev {interface} table 100"),
             &format!("route add ::/0 dev {interface} table 100"),
         ]);
+        // A batch has one family of rules.
+        self.client.run("ip", &["-6", "rule", "add", "from", "fd00:8::2/127", "lookup", "100"]);
     }
 }
 

@@ -81,7 +81,7 @@ fn datagrams_of_8_kb_come_and_go_in_fragments() {
                 for turn in 0..3 {
                     let answer = client_socket.ask(&payload).unwrap_or_else(|error| {
                         let lost = fleet.where_packets_were_lost();
-                        panic!("{} {origin:?}, client {client}, datagram {turn}: {error}\n{lost}")
+                        panic!("{} {origin:?}, client {client}, datagram {turn}: {error}\n{lost}", vip.name)
                     });
                     servers.insert(answer);
                 }

@@ -5,11 +5,11 @@
 
 use std::slice;
 
-use super::packets::{Order, Packets, WINDOW, text_length};
+use super::packets::{Packets, WINDOW, text_length};
 use super::sixteen::Sixteens;
 use super::stream;
 use super::tag;
-use crate::{OpenJob, SealJob, TAG_LENGTH, aws_lc};
+use crate::{OpenJob, SealJob, aws_lc};
 
 /// With fewer packets most lanes run empty, and aws-lc is faster, however long they are.
 const FEWEST: usize = 2;
@@ -39,20 +39,15 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::seal_burst(jobs);
     }
-    let mut order = Order::new();
-    for (index, job) in jobs.iter_mut().enumerate() {
-        match text_length(job.buffer) {
-            Some(length) => order.push(index, length),
-            None => aws_lc::seal_burst(slice::from_mut(job)),
-        }
-    }
     let mut packets = Packets::new(any_key);
-    for index in order.longest_first() {
-        // In bounds: it is an index of these jobs. Long enough: so was it found.
-        let SealJob { key, counter, buffer } = &mut jobs[index];
-        packets.push(key, *counter, buffer.as_mut_ptr(), buffer.len() - TAG_LENGTH);
+    for (index, job) in jobs.iter_mut().enumerate() {
+        let Some(length) = text_length(job.buffer) else {
+            aws_lc::seal_burst(slice::from_mut(job));
+            continue;
+        };
+        packets.push(job.key, job.counter, job.buffer.as_mut_ptr(), length, index);
     }
-    packets.pad();
+    packets.arrange();
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
     unsafe { seal(&packets) }
 }
@@ -63,24 +58,20 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::open_burst(jobs);
     }
-    let mut order = Order::new();
-    for (index, job) in jobs.iter_mut().enumerate() {
-        match text_length(job.buffer) {
-            Some(length) => order.push(index, length),
-            None => aws_lc::open_burst(slice::from_mut(job)),
-        }
-    }
     let mut packets = Packets::new(any_key);
-    for index in order.longest_first() {
-        // In bounds: it is an index of these jobs. Long enough: so was it found.
-        let OpenJob { key, counter, buffer, .. } = &mut jobs[index];
-        packets.push(key, *counter, buffer.as_mut_ptr(), buffer.len() - TAG_LENGTH);
+    for (index, job) in jobs.iter_mut().enumerate() {
+        let Some(length) = text_length(job.buffer) else {
+            aws_lc::open_burst(slice::from_mut(job));
+            continue;
+        };
+        packets.push(job.key, job.counter, job.buffer.as_mut_ptr(), length, index);
     }
-    packets.pad();
+    packets.arrange();
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
     let mut authentic = unsafe { open(&packets) };
-    for index in order.longest_first() {
-        jobs[index].authentic = authentic & 1 == 1;
+    for &job in &packets.jobs[..packets.count] {
+        // In bounds: it is an index of these jobs.
+        jobs[usize::from(job)].authentic = authentic & 1 == 1;
         authentic >>= 1;
     }
 }

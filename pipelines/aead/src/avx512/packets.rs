@@ -16,52 +16,6 @@ pub(super) fn text_length(buffer: &[u8]) -> Option<usize> {
     buffer.len().checked_sub(TAG_LENGTH).filter(|&length| length <= LONGEST)
 }
 
-/// Packets by length.
-pub(super) struct Order {
-    /// A length and an index of each, in one word that is larger for the longer and, among equals, for the earlier.
-    words: [u32; WINDOW],
-    count: usize,
-    is_sorted: bool,
-}
-
-impl Order {
-    pub(super) fn new() -> Self {
-        const { assert!(LONGEST <= u32::MAX as usize / WINDOW) };
-        Self { words: [0; WINDOW], count: 0, is_sorted: true }
-    }
-
-    /// Adds a packet; at most a window of them, with increasing indices.
-    #[inline(always)]
-    pub(super) fn push(&mut self, index: usize, length: usize) {
-        let word = (length * WINDOW + (WINDOW - 1 - index)) as u32;
-        self.is_sorted &= self.count == 0 || word < self.words[self.count - 1];
-        self.words[self.count] = word;
-        self.count += 1;
-    }
-
-    /// The indices, the longest packet's first. Sorts by counting for each packet how many precede it, which has no branch that
-    /// could be predicted wrongly.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn longest_first(&self) -> impl Iterator<Item = usize> {
-        let mut sorted = self.words;
-        if !self.is_sorted {
-            let rows = self.words.as_chunks::<16>().0;
-            for &word in &self.words[..self.count] {
-                let these = _mm512_set1_epi32(word as i32);
-                let count_larger = |row| _mm512_cmpgt_epu32_mask(load(row), these).count_ones() as usize;
-                let larger = if self.count <= 2 * 16 {
-                    count_larger(&rows[0]) + count_larger(&rows[1])
-                } else {
-                    rows.iter().map(count_larger).sum()
-                };
-                sorted[larger % WINDOW] = word;
-            }
-        }
-        sorted.into_iter().take(self.count).map(|word| WINDOW - 1 - word as usize % WINDOW)
-    }
-}
-
 /// Up to a window of packets. What lies behind the last one, up to the next sixteen, repeats it: may be read, is never written.
 pub(super) struct Packets<'a> {
     pub(super) count: usize,
@@ -70,6 +24,9 @@ pub(super) struct Packets<'a> {
     /// Each text is followed by 16 bytes for the tag.
     pub(super) texts: [*mut u8; WINDOW],
     pub(super) lengths: [u32; WINDOW],
+    /// Where in the burst each one is.
+    pub(super) jobs: [u8; WINDOW],
+    is_sorted: bool,
     /// The first word of every nonce, which is zero in WireGuard.
     pub(super) nonce_prefix: u32,
 }
@@ -84,32 +41,61 @@ impl<'a> Packets<'a> {
             counters: [0; WINDOW],
             texts: [std::ptr::null_mut(); WINDOW],
             lengths: [0; WINDOW],
+            jobs: [0; WINDOW],
+            is_sorted: true,
             nonce_prefix: 0,
         }
     }
 
-    /// Adds a packet, which must not be longer than those before, nor the window full. The tag follows the text.
+    /// Adds a packet, for which there must be room in the window. The tag follows the text.
     #[inline(always)]
-    pub(super) fn push(&mut self, key: &'a Key, counter: u64, text: *mut u8, length: usize) {
-        self.set(self.count, key, counter, text, length as u32);
+    pub(super) fn push(&mut self, key: &'a Key, counter: u64, text: *mut u8, length: usize, job: usize) {
+        let length = length as u32;
+        self.is_sorted &= self.count == 0 || length <= self.lengths[self.count - 1];
+        self.set(self.count, (key, counter, text, length, job as u8));
         self.count += 1;
     }
 
     #[inline(always)]
-    fn set(&mut self, place: usize, key: &'a Key, counter: u64, text: *mut u8, length: u32) {
-        self.keys[place] = key;
-        self.counters[place] = counter;
-        self.texts[place] = text;
-        self.lengths[place] = length;
+    fn get(&self, place: usize) -> (&'a Key, u64, *mut u8, u32, u8) {
+        (self.keys[place], self.counters[place], self.texts[place], self.lengths[place], self.jobs[place])
     }
 
-    /// Repeats the last packet up to the next sixteen.
     #[inline(always)]
-    pub(super) fn pad(&mut self) {
+    fn set(&mut self, place: usize, packet: (&'a Key, u64, *mut u8, u32, u8)) {
+        (self.keys[place], self.counters[place], self.texts[place], self.lengths[place], self.jobs[place]) = packet;
+    }
+
+    /// Brings the longest to the front, and repeats the last packet up to the next sixteen. To be called when all are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn arrange(&mut self) {
+        if !self.is_sorted {
+            self.sort();
+        }
         let Some(last) = self.count.checked_sub(1) else { return };
-        let (key, counter, text, length) = (self.keys[last], self.counters[last], self.texts[last], self.lengths[last]);
         for place in self.count..self.count.next_multiple_of(16) {
-            self.set(place, key, counter, text, length);
+            self.set(place, self.get(last));
+        }
+    }
+
+    /// Sorts by counting for each packet how many precede it, which has no branch that could be predicted wrongly.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn sort(&mut self) {
+        const { assert!(LONGEST <= u32::MAX as usize / WINDOW) };
+        // A word that is larger for a longer packet and, among equals, for an earlier one. What is not there has length zero.
+        let words: [u32; WINDOW] =
+            std::array::from_fn(|place| self.lengths[place] * WINDOW as u32 + (WINDOW - 1 - place) as u32);
+        let rows = words.as_chunks::<16>().0;
+        let unsorted = Self { ..*self };
+        for (place, &word) in words[..self.count].iter().enumerate() {
+            let this = _mm512_set1_epi32(word as i32);
+            let count_larger = |row| _mm512_cmpgt_epu32_mask(load(row), this).count_ones() as usize;
+            let mut larger = count_larger(&rows[0]) + count_larger(&rows[1]);
+            if self.count > 2 * 16 {
+                larger += count_larger(&rows[2]) + count_larger(&rows[3]);
+            }
+            self.set(larger % WINDOW, unsorted.get(place));
         }
     }
 

@@ -146,10 +146,10 @@ unsafe fn strides(batch: &mut Batch) {
     let r4 = power(reduce(multiply(r2.limbs, &r2)));
     let after = |state: Number, rows: [Vector; LANES]| {
         let [a_low, a_high, b_low, b_high, c_low, c_high, d_low, d_high] = transpose(rows);
-        let products = multiply(split(d_low, d_high), &r);
-        let products = multiply_add(products, split(c_low, c_high), &r2);
-        let products = multiply_add(products, split(b_low, b_high), &r3);
-        reduce(multiply_add(products, sum(state, split(a_low, a_high)), &r4))
+        // Two sums, because one alone is too long a chain of additions to fill the pipes.
+        let products = multiply_add(multiply(split(d_low, d_high), &r), split(c_low, c_high), &r2);
+        let upper = multiply_add(multiply(split(b_low, b_high), &r3), sum(state, split(a_low, a_high)), &r4);
+        reduce(Products { low: sum(products.low, upper.low), high: sum(products.high, upper.high) })
     };
     let mut state = batch.state;
     let (shortest, longest) = (batch.shortest(), batch.longest());
@@ -204,6 +204,11 @@ unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
         for (words, batch) in words.iter_mut().zip(batches.iter()) {
             let mut rows = [_mm512_setzero_si512(); LANES];
             for (lane, row) in rows.iter_mut().enumerate() {
+                if offset + STRIDE <= shortest {
+                    // SAFETY: every text has as many bytes.
+                    *row = unsafe { _mm512_loadu_si512(batch.texts[lane].wrapping_add(offset).cast()) };
+                    continue;
+                }
                 // The instruction looks at eight bits of the number, and 64 or more of them mean all.
                 let mask = _bzhi_u64(u64::MAX, batch.lengths[lane].saturating_sub(offset as u32));
                 // SAFETY: reads the bytes of the mask alone, which lie before the end of the text.
@@ -244,16 +249,13 @@ unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
-    let [mut h0, mut h1, mut h2] = state;
-    for _ in 0..3 {
-        h1 = _mm512_add_epi64(h1, _mm512_srli_epi64::<44>(h0));
-        h0 = _mm512_and_si512(h0, mask_44);
-        h2 = _mm512_add_epi64(h2, _mm512_srli_epi64::<44>(h1));
-        h1 = _mm512_and_si512(h1, mask_44);
-        let carry = _mm512_srli_epi64::<42>(h2);
-        h2 = _mm512_and_si512(h2, mask_42);
-        h0 = _mm512_add_epi64(h0, times_5(carry));
-    }
+    // Of a reduced number the middle limb alone may be a little too large. When its carry runs over 2^130, what is left is small, so the
+    // last carry goes no further.
+    let [h0, h1, h2] = state;
+    let h2 = _mm512_add_epi64(h2, _mm512_srli_epi64::<44>(h1));
+    let h0 = _mm512_add_epi64(h0, times_5(_mm512_srli_epi64::<42>(h2)));
+    let h1 = _mm512_add_epi64(_mm512_and_si512(h1, mask_44), _mm512_srli_epi64::<44>(h0));
+    let (h0, h2) = (_mm512_and_si512(h0, mask_44), _mm512_and_si512(h2, mask_42));
     // h - p = h + 5 - 2^130: take it where h + 5 reaches 2^130.
     let g0 = _mm512_add_epi64(h0, _mm512_set1_epi64(5));
     let g1 = _mm512_add_epi64(h1, _mm512_srli_epi64::<44>(g0));

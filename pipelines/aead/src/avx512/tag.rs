@@ -3,11 +3,11 @@
 use std::arch::x86_64::*;
 use std::ptr;
 
-use super::Vector;
 use super::chacha20::GROUP;
 use super::packets::{Packets, WINDOW};
 use super::poly1305::{LANES, Tags, tags};
 use super::sixteen::Sixteens;
+use crate::TAG_LENGTH;
 
 /// Writes behind each text its tag.
 ///
@@ -21,15 +21,12 @@ pub(super) unsafe fn write_all(packets: &Packets<'_>, sixteens: &Sixteens) {
         let first = index * GROUP;
         // SAFETY: the caller's promise.
         let halves = unsafe { tags(packets, first, &sixteen.one_time_keys, without_aad) };
-        let halves = halves.map(|tags| tags.map(words));
-        for packet in first..packets.count.min(first + GROUP) {
-            let [low, high] = &halves[(packet - first) / LANES];
-            let tag = [low, high].map(|half| half[packet % LANES].to_le());
+        let tags = halves.map(|tags| in_bytes(tags));
+        let tags = tags.as_flattened().iter();
+        let places = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
+        for ((text, &length), tag) in places.zip(tags) {
             // SAFETY: the caller's promise.
-            unsafe {
-                let place = packets.texts[packet].add(packets.lengths[packet] as usize);
-                place.cast::<[u64; 2]>().write_unaligned(tag);
-            }
+            unsafe { text.add(length as usize).cast::<[u8; TAG_LENGTH]>().write(*tag) };
         }
     }
 }
@@ -77,7 +74,13 @@ unsafe fn compare(packets: &Packets<'_>, first: usize, [low, high]: Tags) -> __m
     }
 }
 
-fn words(vector: Vector) -> [u64; LANES] {
-    // SAFETY: a vector is eight words of 64 bits.
-    unsafe { std::mem::transmute(vector) }
+/// One tag after the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn in_bytes([low, high]: Tags) -> [[u8; TAG_LENGTH]; LANES] {
+    let low_then_high = |order| _mm512_permutex2var_epi64(low, order, high);
+    let lower = low_then_high(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
+    let upper = low_then_high(_mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+    // SAFETY: two vectors are as many bytes, and bytes may have any value.
+    unsafe { std::mem::transmute([lower, upper]) }
 }

@@ -19,8 +19,8 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let packets_of = |texts: &mut Vec<Vec<u8>>, length: usize| {
         let mut packets = Packets::new(&key);
         packets.nonce_prefix = u32::from_le_bytes(*prefix);
-        texts.iter_mut().for_each(|text| packets.push(&key, counter, text.as_mut_ptr(), length));
-        packets.pad();
+        texts.iter_mut().for_each(|text| packets.push(&key, counter, text.as_mut_ptr(), length, 0));
+        packets.arrange();
         packets
     };
     let packets = packets_of(&mut texts, length);
@@ -38,8 +38,8 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     input.resize(input.len().next_multiple_of(16), 0);
     input.extend(&text);
     input.resize(input.len().next_multiple_of(16), 0);
-    let packets = packets_of(&mut vec![input.clone(); copies], input.len());
-    let packets = Packets { texts: [input.as_mut_ptr(); 64], ..packets };
+    let mut packets = packets_of(&mut vec![Vec::new(); copies], input.len());
+    packets.texts = [input.as_mut_ptr(); 64];
     let last_block = |_| [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
     let (sixteen, first) = (&sixteens.all()[(copies - 1) / 16], (copies - 1) / 16 * 16);
     // SAFETY: the inputs are read alone.

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use crossbeam::channel::{Receiver as RequestReceiver, RecvTimeoutError, Sender, unbounded};
-use jetway_pipelines::ids::WorkerId;
+use jetway_pipelines::ids::{TunnelId, WorkerId};
 use jetway_pipelines::path::slots::Page;
 use jetway_pipelines::path::{Answer, Command, HandshakeEvent};
 use jetway_pipelines::time::Instant;
-use jetway_pipelines::wireguard::handshaker::{CookieRequest, Handshaker, Output};
+use jetway_pipelines::wireguard::Endpoint;
+use jetway_pipelines::wireguard::cookie::Message;
+use jetway_pipelines::wireguard::handshaker::{CookieRequest, Handshaker, Output, Received};
 use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_sync::published::Limbo;
 
@@ -20,6 +23,9 @@ use crate::links::HandshakerLink;
 
 /// Events that are taken from one worker before the next has its turn.
 const EVENTS_PER_ROUND: usize = 64;
+/// Messages that are worked on together: as many initiations share the work of agreeing on secrets, and a response waits for so
+/// many at most.
+const MESSAGES_TOGETHER: usize = 8;
 /// How long the thread sleeps when nothing happens: what a handshake waits for at most, since a worker may not wake it.
 const IDLE_SLEEP: Duration = Duration::from_micros(500);
 
@@ -72,6 +78,22 @@ pub fn start(
     Ok((Handshakes { requests: sender }, thread))
 }
 
+/// A message from a worker that waits for the others of its round.
+struct Waiting {
+    tunnel: TunnelId,
+    from: Endpoint,
+    worker: WorkerId,
+    message: Message,
+    cookie: CookieRequest,
+}
+
+impl Waiting {
+    fn received(&self) -> Received<'_> {
+        let Self { tunnel, from, worker, ref message, cookie } = *self;
+        Received { tunnel, from, worker, message, cookie }
+    }
+}
+
 struct Service {
     handshaker: Handshaker,
     links: Vec<HandshakerLink>,
@@ -99,20 +121,35 @@ impl Service {
         }
     }
 
+    /// Takes what workers tell. Messages are worked on together, after everything else that came with them.
     fn take_events(&mut self) -> usize {
         let mut count = 0;
+        let mut waiting = ArrayVec::new();
         for number in 0..self.links.len() {
             let worker = WorkerId(number as u16);
             for _ in 0..EVENTS_PER_ROUND {
                 let Some(event) = self.links[number].events.pop() else { break };
-                self.handle(worker, event);
+                self.handle(worker, event, &mut waiting);
                 count += 1;
+                if waiting.is_full() {
+                    self.handle_messages(&mut waiting);
+                }
             }
         }
+        self.handle_messages(&mut waiting);
         count
     }
 
-    fn handle(&mut self, worker: WorkerId, event: HandshakeEvent) {
+    fn handle_messages(&mut self, waiting: &mut ArrayVec<Waiting, MESSAGES_TOGETHER>) {
+        let waiting = std::mem::take(waiting);
+        let (now, wall) = (self.clock.now(), WallClock(self.clock.wall()));
+        let received: ArrayVec<_, MESSAGES_TOGETHER> = waiting.iter().map(Waiting::received).collect();
+        self.handshaker.handle_messages(now, wall, &received, |message, error| {
+            tracing::debug!(%error, from = %message.from.remote, tunnel = message.tunnel.0, "handshake message refused");
+        });
+    }
+
+    fn handle(&mut self, worker: WorkerId, event: HandshakeEvent, waiting: &mut ArrayVec<Waiting, MESSAGES_TOGETHER>) {
         let (now, wall) = (self.clock.now(), WallClock(self.clock.wall()));
         match event {
             HandshakeEvent::Message { tunnel, from, message, answer } => {
@@ -120,10 +157,7 @@ impl Service {
                     Answer::Handshake => CookieRequest::None,
                     Answer::Cookie => CookieRequest::Reply,
                 };
-                let outcome = self.handshaker.handle_message(now, wall, tunnel, from, worker, &message, cookie);
-                if let Err(error) = outcome {
-                    tracing::debug!(%error, from = %from.remote, tunnel = tunnel.0, "handshake message refused");
-                }
+                waiting.push(Waiting { tunnel, from, worker, message, cookie });
             }
             HandshakeEvent::Wanted(peer) => self.handshaker.handle_wanted(now, wall, peer),
             HandshakeEvent::Confirmed(peer, index) => self.handshaker.handle_confirmed(now, peer, index),

@@ -118,9 +118,18 @@ pub struct Opened {
 impl Opened {
     /// Decrypts who claims to have sent `initiation` to `local`.
     pub fn open(local: &KeyPair, initiation: &Initiation<'_>) -> Result<Self, NoiseError> {
-        let mut symmetric = Symmetric::with_responder(local.public());
+        Self::open_with(local.public(), initiation, &local.agree(initiation.ephemeral)?)
+    }
+
+    /// The same to the holder of `local`, given the secret that its private key and the initiation's ephemeral key share.
+    pub fn open_with(
+        local: &[u8; 32],
+        initiation: &Initiation<'_>,
+        static_ephemeral: &Secret,
+    ) -> Result<Self, NoiseError> {
+        let mut symmetric = Symmetric::with_responder(local);
         symmetric.mix_ephemeral(initiation.ephemeral);
-        let key = symmetric.mix_key(&*local.agree(initiation.ephemeral)?);
+        let key = symmetric.mix_key(static_ephemeral);
         let remote = symmetric.open(&key, initiation.encrypted_static)?;
         Ok(Self {
             symmetric,
@@ -143,8 +152,10 @@ impl Opened {
 /// An initiation that its sender's static key made, though maybe long ago.
 pub struct Authentic {
     symmetric: Symmetric,
-    ephemeral: [u8; 32],
-    remote: [u8; 32],
+    /// The initiator's ephemeral public key.
+    pub ephemeral: [u8; 32],
+    /// The initiator's static public key.
+    pub remote: [u8; 32],
     /// The initiator's index.
     pub sender: u32,
     /// When the initiation was made; a replay's is not greater than the greatest seen.
@@ -154,19 +165,32 @@ pub struct Authentic {
 impl Authentic {
     /// Makes the response and the session's keys. `sender` is our index, `ephemeral` 32 random bytes.
     pub fn respond(
-        mut self,
+        self,
         preshared_key: &[u8; 32],
         sender: u32,
         ephemeral: &Secret,
     ) -> Result<(SessionSecrets, ResponseBody), NoiseError> {
         let ephemeral = KeyPair::new(ephemeral)?;
+        let shared = [ephemeral.agree(&self.ephemeral)?, ephemeral.agree(&self.remote)?];
+        self.respond_with(preshared_key, sender, ephemeral.public(), &shared)
+    }
+
+    /// The same, given our ephemeral public key and the secrets that its private key shares with the initiator's ephemeral
+    /// and static keys.
+    pub fn respond_with(
+        mut self,
+        preshared_key: &[u8; 32],
+        sender: u32,
+        ephemeral: &[u8; 32],
+        [ephemeral_ephemeral, ephemeral_static]: &[Secret; 2],
+    ) -> Result<(SessionSecrets, ResponseBody), NoiseError> {
         let symmetric = &mut self.symmetric;
-        symmetric.mix_ephemeral(ephemeral.public());
-        symmetric.mix_secret(&*ephemeral.agree(&self.ephemeral)?);
-        symmetric.mix_secret(&*ephemeral.agree(&self.remote)?);
+        symmetric.mix_ephemeral(ephemeral);
+        symmetric.mix_secret(ephemeral_ephemeral);
+        symmetric.mix_secret(ephemeral_static);
         let key = symmetric.mix_preshared_key(preshared_key);
         let nothing = symmetric.seal(&key, &[])?;
-        let body = Response::body(sender, self.sender, ephemeral.public(), &nothing);
+        let body = Response::body(sender, self.sender, ephemeral, &nothing);
         let [receive, send] = symmetric.split();
         Ok((SessionSecrets { send, receive }, body))
     }

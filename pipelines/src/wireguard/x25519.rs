@@ -1,9 +1,10 @@
 //! X25519 (RFC 7748): key pairs and shared secrets.
 
-use aws_lc_rs::agreement;
-use zeroize::Zeroizing;
+use jetway_x25519 as x25519;
 
 use super::kdf::Secret;
+
+pub use jetway_x25519::{Agreement, agree_burst};
 
 /// A public key from which no shared secret comes: its point is of small order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -17,17 +18,14 @@ pub struct OutOfMemory;
 
 /// A private key with its public key. The private part is wiped when dropped.
 pub struct KeyPair {
-    private: agreement::PrivateKey,
+    private: Secret,
     public: [u8; 32],
 }
 
 impl KeyPair {
     /// The key pair of a private key's 32 bytes, clamped or not.
     pub fn new(private: &[u8; 32]) -> Result<Self, OutOfMemory> {
-        let private = agreement::PrivateKey::from_private_key(&agreement::X25519, private).map_err(|_| OutOfMemory)?;
-        let public = private.compute_public_key().map_err(|_| OutOfMemory)?;
-        let public = public.as_ref().try_into().map_err(|_| OutOfMemory)?;
-        Ok(Self { private, public })
+        Ok(Self { private: Secret::new(*private), public: x25519::public_key(private) })
     }
 
     /// The public key.
@@ -37,11 +35,12 @@ impl KeyPair {
 
     /// The secret shared with the holder of `public`'s private key; an all-zero one is refused (RFC 7748 section 6.1).
     pub fn agree(&self, public: &[u8; 32]) -> Result<Secret, SmallOrder> {
-        let public = agreement::UnparsedPublicKey::new(&agreement::X25519, public);
-        agreement::agree(&self.private, public, SmallOrder, |shared| {
-            let shared: Secret = Zeroizing::new(shared.try_into().map_err(|_| SmallOrder)?);
-            if *shared == [0; 32] { Err(SmallOrder) } else { Ok(shared) }
-        })
+        x25519::agree(&self.private, public).ok_or(SmallOrder)
+    }
+
+    /// The same to be worked out with others by [`agree_burst`].
+    pub fn agreement<'a>(&'a self, public: &'a [u8; 32]) -> Agreement<'a> {
+        Agreement::of(&self.private, public)
     }
 }
 

@@ -3,6 +3,7 @@
 //! One thread owns it. Messages, wishes and the time go in by `handle_*`; what to do comes out of
 //! [`Handshaker::poll_output`]. Workers and the handshaker meet in the atomics of [`Peer`](super::Peer).
 
+mod burst;
 mod counters;
 mod initiator;
 mod output;
@@ -27,7 +28,7 @@ use super::cookie::{CookieChecker, CookieError, CookieSecrets, Pair};
 use super::endpoint::Endpoint;
 use super::index::IndexLayout;
 use super::kdf::Secret;
-use super::message::{CookieReply, Initiation, Malformed, MessageType, Response, classify};
+use super::message::Malformed;
 use super::noise::NoiseError;
 
 use super::timestamp::WallClock;
@@ -57,6 +58,21 @@ pub enum CookieRequest {
     None,
     /// Only send a cookie to where it came from.
     Reply,
+}
+
+/// A handshake message with a valid mac1, as a worker hands it over.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The tunnel to which it came.
+    pub tunnel: TunnelId,
+    /// Who sent it.
+    pub from: Endpoint,
+    /// The worker that received it.
+    pub worker: WorkerId,
+    /// The datagram's payload.
+    pub message: &'a [u8],
+    /// What to do with it.
+    pub cookie: CookieRequest,
 }
 
 /// Why a message led to nothing.
@@ -201,9 +217,7 @@ impl Handshaker {
         Arc::clone(&self.counters)
     }
 
-    /// Works on a handshake message that came to `tunnel`, was received by `worker` and has a valid mac1.
-    ///
-    /// With [`CookieRequest::Reply`] the message is answered by a cookie and otherwise ignored.
+    /// Works on one message, as [`Handshaker::handle_messages`] does on many.
     #[expect(clippy::too_many_arguments, reason = "a message with all that is known of it")]
     pub fn handle_message(
         &mut self,
@@ -215,33 +229,10 @@ impl Handshaker {
         message: &[u8],
         cookie: CookieRequest,
     ) -> Result<(), HandshakeError> {
-        self.tell_time(now, wall);
-        let outcome = self.work_on(now, Origin { tunnel, from, worker }, message, cookie);
-        self.counters.note(cookie, outcome);
+        let mut outcome = Ok(());
+        let received = Received { tunnel, from, worker, message, cookie };
+        self.handle_messages(now, wall, &[received], |_, error| outcome = Err(error));
         outcome
-    }
-
-    fn work_on(
-        &mut self,
-        now: Instant,
-        origin: Origin,
-        message: &[u8],
-        cookie: CookieRequest,
-    ) -> Result<(), HandshakeError> {
-        let kind = classify(message)?;
-        match (cookie, kind) {
-            (CookieRequest::Reply, _) => self.reply_cookie(now, origin, message),
-            (CookieRequest::None, MessageType::Initiation) => {
-                self.handle_initiation(now, origin, &Initiation::parse(message)?)
-            }
-            (CookieRequest::None, MessageType::Response) => {
-                self.handle_response(now, origin, &Response::parse(message)?)
-            }
-            (CookieRequest::None, MessageType::CookieReply) => {
-                self.handle_cookie_reply(now, origin.tunnel, &CookieReply::parse(message)?)
-            }
-            (CookieRequest::None, MessageType::Data) => Err(HandshakeError::NotHandshake),
-        }
     }
 
     /// Starts a handshake because a worker has a packet and no session, or a session wants to be replaced.
@@ -278,6 +269,10 @@ impl Handshaker {
     fn tell_time(&mut self, now: Instant, wall: WallClock) {
         self.resources.wall = wall;
         self.resources.wall_read = now;
+    }
+
+    fn peer(&self, index: PeerIndex) -> Option<&PeerState> {
+        self.peers.get(index.index())?.as_deref()
     }
 
     /// Does something with a peer, if it exists, and looks at its timers afterwards.

@@ -56,7 +56,17 @@ impl PeerState {
         }
     }
 
-    /// The secret that our static key shares with the peer's: 16 us when first asked for.
+    /// The secret that the static keys share, if it was needed before.
+    pub fn known_static_static(&self) -> Option<&Secret> {
+        self.static_static.as_ref()
+    }
+
+    /// Keeps the secret that the static keys share.
+    pub fn keep_static_static(&mut self, secret: Secret) {
+        self.static_static = Some(secret);
+    }
+
+    /// The secret that our static key shares with the peer's: a scalar multiplication when first asked for.
     pub fn static_static(&mut self, local: &KeyPair) -> Result<Secret, SmallOrder> {
         if let Some(secret) = &self.static_static {
             return Ok(secret.clone());

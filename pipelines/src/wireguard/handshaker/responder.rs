@@ -5,31 +5,68 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::peers::PeerState;
-use super::{HandshakeError, Handshaker, Intake, Origin, Output, Resources};
+use super::slots::Place;
+use super::{HandshakeError, Origin, Output, Resources};
+use crate::ids::PeerIndex;
 use crate::time::Instant;
-use crate::wireguard::message::Initiation;
-use crate::wireguard::noise::{Authentic, Opened};
+use crate::wireguard::kdf::Secret;
+use crate::wireguard::noise::{Authentic, NoiseError, Opened};
 use crate::wireguard::peer::Content;
+use crate::wireguard::x25519::{Agreement, KeyPair};
 
 /// A peer's initiations are answered at most 50 times a second.
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
+/// An initiation that its peer made just now and that has a slot: all that its response still needs is two secrets.
+pub(super) struct Admitted {
+    pub owner: PeerIndex,
+    origin: Origin,
+    place: Place,
+    initiation: Authentic,
+    ephemeral: KeyPair,
+}
+
+impl Admitted {
+    /// The secrets that the response needs: our ephemeral key with the initiator's ephemeral and static ones.
+    pub fn agreements(&self) -> [Agreement<'_>; 2] {
+        [&self.initiation.ephemeral, &self.initiation.remote].map(|public| self.ephemeral.agreement(public))
+    }
+}
+
 impl PeerState {
-    fn respond(
+    /// Proves the sender, whose static key shares `static_static` with ours, and makes ready to answer.
+    pub fn authenticate(
         &mut self,
         now: Instant,
         origin: Origin,
         opened: Opened,
+        static_static: &Secret,
+        resources: &mut Resources,
+    ) -> Result<Admitted, HandshakeError> {
+        let initiation = opened.authenticate(static_static)?;
+        self.admit(now, &initiation)?;
+        let ephemeral = KeyPair::new(&resources.random_secret()).map_err(NoiseError::from)?;
+        let place = resources.slots.take(origin.worker, self.peer.index).ok_or(HandshakeError::NoSlot)?;
+        Ok(Admitted { owner: self.peer.index, origin, place, initiation, ephemeral })
+    }
+
+    /// Answers an initiation, given what its [`Admitted::agreements`] came to.
+    pub fn respond(
+        &mut self,
+        now: Instant,
+        admitted: Admitted,
+        shared: [Option<Secret>; 2],
         resources: &mut Resources,
     ) -> Result<(), HandshakeError> {
-        let tunnel = resources.tunnels.get(&origin.tunnel).ok_or(HandshakeError::UnknownTunnel)?;
-        let shared = self.static_static(&tunnel.keys).map_err(|error| HandshakeError::Noise(error.into()))?;
-        let initiation = opened.authenticate(&shared)?;
-        self.admit(now, &initiation)?;
-        let place = resources.slots.take(origin.worker, self.peer.index).ok_or(HandshakeError::NoSlot)?;
+        let Admitted { owner: _, origin, place, initiation, ephemeral } = admitted;
         let remote_index = initiation.sender;
-        let ephemeral = resources.random_secret();
-        let (secrets, body) = match initiation.respond(&self.preshared_key, place.index, &ephemeral) {
+        let answer = match shared {
+            [Some(first), Some(second)] => {
+                initiation.respond_with(&self.preshared_key, place.index, ephemeral.public(), &[first, second])
+            }
+            [None, _] | [_, None] => Err(NoiseError::SmallOrder),
+        };
+        let (secrets, body) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 resources.slots.release(place);
@@ -81,27 +118,5 @@ impl PeerState {
         self.timers.restart_zeroisation(now);
         self.peer.traffic.last_handshake.store(resources.wall(now).as_nanos(), Ordering::Relaxed);
         self.announce_session(resources);
-    }
-}
-
-impl Handshaker {
-    pub(super) fn handle_initiation(
-        &mut self,
-        now: Instant,
-        origin: Origin,
-        initiation: &Initiation<'_>,
-    ) -> Result<(), HandshakeError> {
-        let tunnel = self.resources.tunnels.get(&origin.tunnel).ok_or(HandshakeError::UnknownTunnel)?;
-        let opened = Opened::open(&tunnel.keys, initiation)?;
-        let owner = self.by_key.get(&(origin.tunnel, opened.remote)).ok_or(HandshakeError::UnknownPeer)?;
-        let intake = self.intake;
-        self.with_peer(now, *owner, |peer, resources| {
-            let is_live = peer.peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(now));
-            if intake == Intake::Draining && !is_live {
-                return Err(HandshakeError::Draining);
-            }
-            peer.respond(now, origin, opened, resources)
-        })
-        .unwrap_or(Err(HandshakeError::UnknownPeer))
     }
 }

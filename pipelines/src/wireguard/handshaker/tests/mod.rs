@@ -1,5 +1,6 @@
 //! The handshaker in a small world: nodes, a network and a clock on plain memory.
 
+mod burst;
 mod chaos;
 mod forged;
 mod handshakes;

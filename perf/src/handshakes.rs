@@ -1,137 +1,87 @@
-//! Handshakes a second that one core answers or begins.
+//! Handshakes a second that one core answers or begins, their parts, and what packets notice of them.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+mod boringtun;
+mod meanwhile;
+mod responder;
 
-use jetway_aead::Aead;
-use jetway_pipelines::ids::{PeerIndex, WorkerId};
-use jetway_pipelines::time::Instant;
-use jetway_pipelines::wireguard::cookie::CookieJar;
-use jetway_pipelines::wireguard::handshaker::{CookieRequest, Output, Settings};
-use jetway_pipelines::wireguard::kdf::Secret;
-use jetway_pipelines::wireguard::noise::Initiator;
-use jetway_pipelines::wireguard::timestamp::{Tai64n, WallClock};
-use jetway_pipelines::wireguard::x25519::KeyPair;
-use jetway_pipelines::wireguard::{Endpoint, Handshaker, Peer};
-use rand::SeedableRng;
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::time::Duration;
 
+use jetway_pipelines::wireguard::kdf::{Secret, kdf};
+use jetway_pipelines::wireguard::x25519::{KeyPair, agree_burst};
+
+use self::responder::Responder;
 use crate::result::{Part, Row};
-use crate::sample::Effort;
-use crate::sample::{median_and_spread, median_nanoseconds};
-use crate::traffic;
-use crate::world::{self, TUNNEL};
+use crate::sample::{Contestant, Effort, compare, ratio, time};
 
-/// Peers that shake hands in each round.
-const PEERS: usize = 500;
-/// Between two rounds: more than the 20 ms that a peer has to wait.
-const BETWEEN: Duration = Duration::from_secs(5);
-const SERVER_KEY: [u8; 32] = [0x42; 32];
+/// Initiations that the handshake thread takes together when so many wait.
+pub const TOGETHER: usize = 8;
 
-/// Measures both parts of the handshake.
-pub fn measure(effort: Effort) -> Part {
+/// Measures both parts of the handshake beside boringtun, then what they are made of, then packets meanwhile.
+pub fn measure(effort: Effort, core: usize) -> Part {
     let mut part = Part::default();
-    let (mut answered, mut begun, mut agreements) = (Vec::new(), Vec::new(), Vec::new());
-    let mut responder = Responder::new();
-    for round in 0..=effort.rounds {
-        let figures = responder.round(round);
-        // The first round works out what is kept for each peer.
-        if round > 0 {
-            answered.push(figures.answer);
-            begun.push(figures.begin);
-            agreements.push(figures.agree);
-        }
-    }
-    for (name, mut times) in [("handshake answered", answered), ("initiation made", begun), ("one X25519", agreements)]
-    {
-        let (nanoseconds, spread) = median_and_spread(&mut times);
-        part.rows.push(Row::new(name, "jetway", nanoseconds, spread).flows(PEERS, None));
-    }
+    let responder = RefCell::new(Responder::new());
+    // What is kept of each peer is worked out before, as on a node that has run for a while.
+    responder.borrow_mut().meet_all();
+    let pair = RefCell::new(boringtun::Pair::new());
+    let contestant = |name, packets, run| Contestant { name, packets, run };
+    type Run<'a> = Box<dyn FnMut() -> Duration + 'a>;
+    let answered = vec![
+        contestant("jetway", TOGETHER, Box::new(|| responder.borrow_mut().answer(TOGETHER)) as Run<'_>),
+        contestant("jetway", 1, Box::new(|| responder.borrow_mut().answer(1))),
+        contestant("boringtun", 1, Box::new(|| pair.borrow_mut().answer())),
+    ];
+    add(&mut part, "handshake answered", answered, effort);
+    let begun = vec![
+        contestant("jetway", 1, Box::new(|| responder.borrow_mut().begin_and_finish()) as Run<'_>),
+        contestant("boringtun", 1, Box::new(|| pair.borrow_mut().begin_and_finish())),
+    ];
+    add(&mut part, "handshake begun and ended", begun, effort);
+    add(&mut part, "shared secret (X25519)", parts::agreements(), effort);
+    add(&mut part, "key pair (X25519)", vec![parts::key_pair()], effort);
+    add(&mut part, "two keys (HMAC-BLAKE2s)", vec![parts::keys()], effort);
+    part.quantities.extend(meanwhile::measure(effort, core));
     part
 }
 
-/// Nanoseconds, medians of one round.
-struct Figures {
-    answer: f64,
-    begin: f64,
-    agree: f64,
+fn add(part: &mut Part, scenario: &str, mut contestants: Vec<Contestant<'_>>, effort: Effort) {
+    let bursts: Vec<_> = contestants.iter().map(|contestant| contestant.packets).collect();
+    let outcomes = compare(&mut contestants, effort);
+    for (outcome, burst) in outcomes.iter().zip(bursts) {
+        let mut row = Row::new(scenario, outcome.name, outcome.nanoseconds, outcome.spread);
+        (row.burst, row.ratio) = (Some(burst), Some(ratio(outcome, &outcomes[0])));
+        part.rows.push(row);
+    }
 }
 
-struct Responder {
-    handshaker: Handshaker,
-    public: [u8; 32],
-    /// The initiators' keys, and the secret that each shares with the responder.
-    identities: Vec<(KeyPair, Secret)>,
-    now: Instant,
-}
+/// The parts of a handshake, each alone.
+mod parts {
+    use super::*;
 
-impl Responder {
-    fn new() -> Self {
-        let layout = world::layout(1);
-        let mut handshaker = Handshaker::new(Settings {
-            slots_per_worker: layout.slots_per_worker(),
-            layout,
-            aead: Aead::best(),
-            randomness: Box::new(rand::rngs::StdRng::seed_from_u64(3)),
-            cookie_secrets: world::cookie_secrets(),
-        });
-        handshaker.add_tunnel(TUNNEL, &SERVER_KEY).expect("a key");
-        let public = *KeyPair::new(&SERVER_KEY).expect("a key").public();
-        let now = Instant::from_nanos(1_000_000_000);
-        let identity = |number: usize| {
-            let mut private = [0x77; 32];
-            private[4..12].copy_from_slice(&number.to_le_bytes());
-            let keys = KeyPair::new(&private).expect("a key");
-            let shared = keys.agree(&public).expect("a public key of full order");
-            let peer = Peer::new(PeerIndex(number as u32), TUNNEL, *keys.public());
-            handshaker.add_peer(Arc::new(peer), None, now).expect("keys and numbers differ");
-            (keys, shared)
-        };
-        let identities = (0..PEERS).map(identity).collect();
-        Self { handshaker, public, identities, now }
+    pub fn agreements() -> Vec<Contestant<'static>> {
+        [TOGETHER, 1].map(agreement).into()
     }
 
-    fn round(&mut self, round: usize) -> Figures {
-        self.now += BETWEEN;
-        let wall = WallClock(Duration::from_secs(1_700_000_000) + self.now.since(Instant::ZERO));
-        let (mut begins, mut agrees) = (Vec::new(), Vec::new());
-        let initiate = |(number, (keys, shared)): (usize, &(KeyPair, Secret))| {
-            let mut ephemeral = Secret::new([round as u8 + 1; 32]);
-            ephemeral[..8].copy_from_slice(&number.to_le_bytes());
-            let start = Clock::now();
-            let begun = Initiator::start(keys, &self.public, shared, 1, Tai64n::of(wall), &ephemeral);
-            let (_, body) = begun.expect("a public key of full order");
-            let message = CookieJar::default().complete(&self.public, &body, self.now);
-            begins.push(start.elapsed());
-            let start = Clock::now();
-            std::hint::black_box(keys.agree(&self.public)).expect("a public key of full order");
-            agrees.push(start.elapsed());
-            message
+    fn agreement(together: usize) -> Contestant<'static> {
+        let keys = KeyPair::new(&[0x42; 32]).expect("a key");
+        let publics: Vec<_> = (0..together as u8).map(|n| *KeyPair::new(&[n; 32]).expect("a key").public()).collect();
+        let run = move || {
+            let mut agreements: Vec<_> = publics.iter().map(|public| keys.agreement(public)).collect();
+            let ((), took) = time(|| agree_burst(&mut agreements));
+            assert!(agreements.iter().all(|agreement| agreement.shared.is_some()));
+            took
         };
-        let messages: Vec<_> = self.identities.iter().enumerate().map(initiate).collect();
-        let mut answers = Vec::with_capacity(PEERS);
-        for (number, message) in messages.iter().enumerate() {
-            let from = Endpoint::configured(traffic::endpoint(number));
-            let start = Clock::now();
-            let result =
-                self.handshaker.handle_message(self.now, wall, TUNNEL, from, WorkerId(0), message, CookieRequest::None);
-            self.take_outputs();
-            answers.push(start.elapsed());
-            assert_eq!(result, Ok(()), "an initiation was refused");
-        }
-        Figures {
-            answer: median_nanoseconds(&mut answers),
-            begin: median_nanoseconds(&mut begins),
-            agree: median_nanoseconds(&mut agrees),
-        }
+        Contestant { name: "jetway", packets: together, run: Box::new(run) }
     }
 
-    /// Does what workers do with what the handshaker decided.
-    fn take_outputs(&mut self) {
-        while let Some(output) = self.handshaker.poll_output() {
-            if let Output::RemoveReceiver { worker, slot } = output {
-                self.handshaker.receiver_removed(worker, slot);
-            }
-        }
+    pub fn key_pair() -> Contestant<'static> {
+        Contestant { name: "jetway", packets: 1, run: Box::new(|| time(|| KeyPair::new(black_box(&[7; 32]))).1) }
+    }
+
+    pub fn keys() -> Contestant<'static> {
+        let run = || time(|| black_box::<[Secret; 2]>(kdf(black_box(&[1; 32]), black_box(&[2; 32])))).1;
+        Contestant { name: "jetway", packets: 1, run: Box::new(run) }
     }
 }
 
@@ -141,7 +91,8 @@ mod tests {
 
     #[test]
     fn every_initiation_is_answered() {
-        let part = measure(Effort { rounds: 2, pieces: 1 });
+        let part = measure(Effort { rounds: 2, pieces: 3 }, 0);
         assert!(part.rows.iter().all(|row| row.ns_per_packet > 0.0));
+        assert!(part.quantities.iter().all(|quantity| quantity.value > 1.0), "a turn takes microseconds: {part:?}");
     }
 }

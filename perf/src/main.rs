@@ -67,7 +67,7 @@ enum Command {
     Dpdk,
     /// The parts of a packet's way, each alone.
     Micro,
-    /// Handshakes a second.
+    /// Handshakes a second beside boringtun, their parts, and what packets notice of them.
     Handshakes,
     /// Everything that needs no root.
     All,
@@ -163,13 +163,13 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
         }
         Command::Handshakes => {
             pinned();
-            results.extend(handshakes::measure(effort));
+            results.extend(handshakes::measure(effort, global.core));
         }
         Command::All => {
             results.extend(scale::measure(100_000));
             pinned();
             results.extend(micro::measure(effort));
-            results.extend(handshakes::measure(effort));
+            results.extend(handshakes::measure(effort, global.core));
             results.extend(engine::measure(None, effort));
             results.extend(dispatch::measure(effort));
         }

@@ -113,7 +113,19 @@ fn a_clients_configuration_is_one_that_wg_quick_reads() {
 #[test]
 fn without_a_running_node_the_commands_say_so() {
     let folder = site();
-    for command in ["stats", "peers", "vips", "backend drain erp/erp-1", "reload", "drain", "ready"] {
+    for command in [
+        "stats",
+        "peers",
+        "vips",
+        "vips --dry-run",
+        "flows",
+        "flows flush",
+        "explain 45",
+        "backend drain erp/erp-1",
+        "reload",
+        "drain",
+        "ready",
+    ] {
         let error = refused(folder.path(), &format!("{command} -c node.toml"));
         assert!(error.contains("is it running?") && error.contains("api.sock"), "{command}: {error}");
     }

@@ -4,12 +4,14 @@
 //!            commands                                   punts
 //! handshaker ========> worker 0 <=== hand-offs ===> worker 1 ======> host thread ==> TAP and TUN twins
 //!            <--------           (one ring each way)       <======
-//!             events     |                                 injects
-//!                        +--------> control
+//!             events     |  ^                              injects
+//!                 events |  | orders
+//!                        v  v
+//!                       control
 //! ```
 
 use jetway_pipelines::ids::{PortId, WorkerId};
-use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent};
+use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent, Order};
 use jetway_pipelines::tables::Twin;
 use jetway_sync::command::{self, CommandReceiver, CommandSender};
 use jetway_sync::spsc::{self, Consumer, Producer};
@@ -22,6 +24,9 @@ pub const HANDSHAKE_EVENTS: usize = 512;
 /// Events of one worker that wait for control. When it is full, the packet that waits asks again when it is joined
 /// by another.
 pub const CONTROL_EVENTS: usize = 256;
+/// Orders of control that one worker has not given back. Control gives no more than these, so that each that is done
+/// finds room on its way back.
+pub const ORDERS: usize = 16;
 /// Packets from one worker that wait for the host thread. When it is full, they are dropped and counted.
 pub const PUNTS: usize = 1024;
 /// Packets from the kernel that wait for one worker. When it is full, the host thread drops and counts them.
@@ -65,6 +70,10 @@ pub struct WorkerLinks<B: Send> {
     pub handshake_events: Producer<HandshakeEvent>,
     /// To control.
     pub control_events: Producer<ControlEvent>,
+    /// From control.
+    pub orders: CommandReceiver<Order>,
+    /// Back to control, when they are done.
+    pub orders_done: Producer<Order>,
     /// To the host thread.
     pub punts: Producer<Punt<B>>,
     /// From the host thread.
@@ -82,6 +91,8 @@ pub struct OtherEnds<B: Send> {
     pub handshaker: Vec<HandshakerLink>,
     /// Control's.
     pub control: Vec<Consumer<ControlEvent>>,
+    /// Control's, for its orders.
+    pub orders: Vec<OrderLink>,
     /// The host thread's.
     pub host: Vec<HostLink<B>>,
 }
@@ -93,6 +104,22 @@ pub struct HandshakerLink {
     pub commands: CommandSender<Command>,
     /// From the worker.
     pub events: Consumer<HandshakeEvent>,
+}
+
+/// Control's ends of the rings of its orders to one worker.
+#[derive(Debug)]
+pub struct OrderLink {
+    /// To the worker.
+    pub orders: CommandSender<Order>,
+    /// Back from the worker, when they are done.
+    pub done: Consumer<Order>,
+}
+
+impl OrderLink {
+    /// Whether there is room for another order.
+    pub fn has_room(&self) -> bool {
+        self.orders.outstanding() + (self.done.len() as u64) < ORDERS as u64
+    }
 }
 
 /// The host thread's ends of one worker's rings.
@@ -107,20 +134,25 @@ pub struct HostLink<B: Send> {
 /// All rings for `workers` workers.
 pub fn connect<B: Send>(workers: u16) -> (Vec<WorkerLinks<B>>, OtherEnds<B>) {
     let mut links = Vec::new();
-    let mut others = OtherEnds { handshaker: Vec::new(), control: Vec::new(), host: Vec::new() };
+    let mut others = OtherEnds { handshaker: Vec::new(), control: Vec::new(), orders: Vec::new(), host: Vec::new() };
     for _ in 0..workers {
         let (command_sender, commands) = command::channel(COMMANDS);
         let (handshake_events, events) = spsc::channel(HANDSHAKE_EVENTS);
         let (control_events, control) = spsc::channel(CONTROL_EVENTS);
+        let (order_sender, orders) = command::channel(ORDERS);
+        let (orders_done, done) = spsc::channel(ORDERS);
         let (punts, host_punts) = spsc::channel(PUNTS);
         let (host_injects, injects) = spsc::channel(INJECTS);
         others.handshaker.push(HandshakerLink { commands: command_sender, events });
         others.control.push(control);
+        others.orders.push(OrderLink { orders: order_sender, done });
         others.host.push(HostLink { punts: host_punts, injects: host_injects });
         links.push(WorkerLinks {
             commands,
             handshake_events,
             control_events,
+            orders,
+            orders_done,
             punts,
             injects,
             handoffs_out: Vec::new(),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use jetway_pipelines::buffer::{BufferPool, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::flow_scan::Progress;
 use jetway_pipelines::ids::PortId;
-use jetway_pipelines::path::{Command, Pipeline, Scene};
+use jetway_pipelines::path::{Command, Order, Pipeline, Scene};
 use jetway_pipelines::tables::Tables;
 use jetway_pipelines::time::Instant;
 use jetway_sync::command::CommandReceiver;
 use jetway_sync::published::Reader;
-use jetway_sync::spsc::Consumer;
+use jetway_sync::spsc::{Consumer, Producer};
 
 use crate::exits::{Exits, PortShare};
 use crate::links::{Handoff, Inject, WorkerLinks};
@@ -28,10 +29,35 @@ pub struct Worker<B: PacketBuf> {
     pipeline: Pipeline<B>,
     exits: Exits<B>,
     commands: CommandReceiver<Command>,
+    orders: Orders,
     injects: Consumer<Inject<B>>,
     handoffs: Vec<Consumer<Handoff<B>>>,
     counters: Arc<WorkerCounters>,
     burst: Burst<B>,
+}
+
+/// What control has the worker do.
+struct Orders {
+    given: CommandReceiver<Order>,
+    done: Producer<Order>,
+    current: Option<Order>,
+}
+
+impl Orders {
+    /// Goes on with the current order. Returns how much it did.
+    fn go_on<B: PacketBuf>(&mut self, pipeline: &mut Pipeline<B>, scene: &Scene<'_>) -> usize {
+        let Some(mut order) = self.current.take().or_else(|| self.given.receive()) else { return 0 };
+        if pipeline.carry_out(&mut order, scene) == Progress::GoesOn {
+            self.current = Some(order);
+            return 1;
+        }
+        match self.done.push(order) {
+            Ok(()) => self.given.acknowledge(),
+            // Control gives no more orders than find room here; if it did, this one waits.
+            Err(order) => self.current = Some(order),
+        }
+        1
+    }
 }
 
 /// How much one turn did.
@@ -53,8 +79,18 @@ impl<B: PacketBuf> Worker<B> {
         pool: Box<dyn BufferPool<B>>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let WorkerLinks { commands, handshake_events, control_events, punts, injects, handoffs_out, handoffs_in } =
-            links;
+        let WorkerLinks {
+            commands,
+            handshake_events,
+            control_events,
+            orders,
+            orders_done,
+            punts,
+            injects,
+            handoffs_out,
+            handoffs_in,
+        } = links;
+        let orders = Orders { given: orders, done: orders_done, current: None };
         let exits = Exits {
             ports,
             pool,
@@ -64,10 +100,20 @@ impl<B: PacketBuf> Worker<B> {
             control_events,
             counters: Arc::clone(&counters),
         };
-        Self { tables, pipeline, exits, commands, injects, handoffs: handoffs_in, counters, burst: Burst::new() }
+        Self {
+            tables,
+            pipeline,
+            exits,
+            commands,
+            orders,
+            injects,
+            handoffs: handoffs_in,
+            counters,
+            burst: Burst::new(),
+        }
     }
 
-    /// One turn: tables and quiescence, commands, what waited, other workers, the kernel, the ports, transmit, counters.
+    /// One turn: tables and quiescence, commands and orders, what waited, other workers, the kernel, the ports, transmit, counters.
     pub fn turn(&mut self, now: Instant) -> Turn {
         self.tables.refresh();
         let scene = Scene { tables: self.tables.get(), now };
@@ -78,6 +124,7 @@ impl<B: PacketBuf> Worker<B> {
         let answers = exits.handshake_events.capacity() - exits.handshake_events.len();
         let mut work =
             self.commands.process(answers.min(COMMANDS_PER_TURN), |command| pipeline.command(command, &scene, exits));
+        work += self.orders.go_on(pipeline, &scene);
         pipeline.release_held(&scene, exits);
         for ring in &mut self.handoffs {
             work += take_over(ring, &mut self.burst, pipeline, &scene, exits);
@@ -141,3 +188,6 @@ fn take_over<B: PacketBuf>(
     }
     count
 }
+
+#[cfg(test)]
+mod tests;

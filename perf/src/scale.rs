@@ -119,7 +119,7 @@ struct Engine {
 impl Engine {
     fn start() -> Self {
         let (aead, layout, clock) = (Aead::best(), world::layout(1), Clock::start());
-        let (mut links, OtherEnds { handshaker, control, host }) = links::connect(1);
+        let (mut links, OtherEnds { handshaker, control, host, .. }) = links::connect(1);
         let mut publisher = Publisher::new(Arc::new(Tables::default()));
         let counters = Arc::new(WorkerCounters::default());
         let pool = HeapPool::new(512, 2048);

@@ -79,11 +79,15 @@ fn tunnels(text: &mut Exposition, stats: &StatsReport) {
 
 fn backends(text: &mut Exposition, stats: &StatsReport) {
     type Value = fn(&BackendReport) -> f64;
-    let families: [(&str, &str, CountKind, Value); 11] = [
+    type Optional = fn(&BackendReport) -> Option<f64>;
+    let families: [(&str, &str, CountKind, Value); 12] = [
         ("up", "1 when the server gets new flows", CountKind::Gauge, |backend| {
             f64::from(u8::from(matches!(backend.state.as_str(), "up" | "suspect")))
         }),
         ("weight", "The server's weight", CountKind::Gauge, |backend| f64::from(backend.weight)),
+        ("slots_ratio", "Share of the table's slots that lead to the server", CountKind::Gauge, |backend| {
+            backend.share
+        }),
         ("flows_total", "Flows that were given to the server", CountKind::Counter, |backend| backend.flows as f64),
         ("moved_total", "Flows that were taken from the server", CountKind::Counter, |backend| backend.moved as f64),
         ("packets_total", "Packets sent on to the server", CountKind::Counter, |backend| backend.packets as f64),
@@ -110,6 +114,21 @@ fn backends(text: &mut Exposition, stats: &StatsReport) {
         for vip in &stats.vips {
             for backend in &vip.backends {
                 text.sample(&name, &[("vip", &vip.name), ("backend", &backend.name)], value(backend));
+            }
+        }
+    }
+    let optional: [(&str, &str, Optional); 2] = [
+        ("load_ratio", "How busy the server says it is", |backend| backend.load),
+        ("last_check_seconds", "Time since the server's last probe ended", |backend| {
+            backend.probes.as_ref().and_then(|probes| probes.last_seconds)
+        }),
+    ];
+    for (name, help, value) in optional {
+        let name = format!("jetway_backend_{name}");
+        text.family(&name, help, CountKind::Gauge);
+        for vip in &stats.vips {
+            for (backend, value) in vip.backends.iter().filter_map(|backend| Some((backend, value(backend)?))) {
+                text.sample(&name, &[("vip", &vip.name), ("backend", &backend.name)], value);
             }
         }
     }

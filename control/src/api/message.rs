@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dry_run::{DryRun, VipChange};
+use super::explanation::{ExplainQuery, ExplainReport};
+use super::flow_report::{FlowsQuery, FlowsReport};
 use super::report::{PeerReport, StatsReport};
 use super::vip_report::{BackendOrder, VipReport, VipsQuery};
 
@@ -17,6 +20,12 @@ pub enum Request {
     Vips(VipsQuery),
     /// Drain, disable or enable a server.
     Backend(BackendOrder),
+    /// Flows of virtual services.
+    Flows(FlowsQuery),
+    /// What would happen to a packet.
+    Explain(ExplainQuery),
+    /// What a configuration would move.
+    DryRun(DryRun),
     /// Read the configuration again.
     Reload,
     /// Take no new sessions.
@@ -54,6 +63,15 @@ pub enum Response {
     },
     /// To [`Request::Backend`].
     Ordered,
+    /// To [`Request::Flows`].
+    Flows(FlowsReport),
+    /// To [`Request::Explain`].
+    Explained(Box<ExplainReport>),
+    /// To [`Request::DryRun`].
+    WouldChange {
+        /// The services, as they are and as they would be.
+        vips: Vec<VipChange>,
+    },
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
     /// To [`Request::Drain`].
@@ -132,6 +150,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::flow_report::{FlowsAction, FlowsFilter};
     use super::super::vip_report::BackendAction;
     use super::*;
 
@@ -157,6 +176,9 @@ mod tests {
         for request in [
             drain,
             Request::Vips(VipsQuery::default()),
+            Request::Flows(FlowsQuery { filter: FlowsFilter::default(), action: FlowsAction::List(10) }),
+            Request::Explain(ExplainQuery { packet: "icmp ::1 > ::2".to_owned(), from: None }),
+            Request::DryRun(DryRun { path: "/etc/jetway/new.toml".into() }),
             Request::Stats,
             peers,
             Request::Reload,
@@ -178,6 +200,8 @@ mod tests {
             Response::Peers { peers: vec![] },
             Response::Vips { vips: vec![] },
             Response::Ordered,
+            Response::Flows(FlowsReport::default()),
+            Response::WouldChange { vips: vec![] },
         ] {
             let text = serde_json::to_string(&response).unwrap();
             assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);

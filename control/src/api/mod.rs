@@ -4,7 +4,10 @@
 //! its answer ([`Response`]).
 
 pub mod client;
+mod dry_run;
+mod explanation;
 mod exposition;
+mod flow_report;
 mod http;
 mod message;
 mod report;
@@ -14,7 +17,10 @@ mod vip_report;
 use futures::future::BoxFuture;
 
 pub use client::ApiError;
+pub use dry_run::{BackendChange, Change, DryRun, VipChange};
+pub use explanation::{BackendExplanation, ExplainQuery, ExplainReport, ServiceExplanation};
 pub use exposition::exposition;
+pub use flow_report::{FlowCount, FlowReport, FlowsAction, FlowsFilter, FlowsQuery, FlowsReport};
 pub use http::MetricsServer;
 pub use message::{Failure, PeersQuery, Readiness, Reloaded, Request, Response};
 pub use report::{Count, CountKind, LoadReport, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
@@ -33,6 +39,12 @@ pub trait NodeControl: Send + Sync {
     fn drain(&self) -> BoxFuture<'_, Result<(), Failure>>;
     /// The virtual services that `query` asks for, by name.
     fn vips(&self, query: VipsQuery) -> BoxFuture<'_, Result<Vec<VipReport>, Failure>>;
+    /// The flows that `query` asks for.
+    fn flows(&self, query: FlowsQuery) -> BoxFuture<'_, Result<FlowsReport, Failure>>;
+    /// What would happen to a packet; changes nothing.
+    fn explain(&self, query: ExplainQuery) -> BoxFuture<'_, Result<ExplainReport, Failure>>;
+    /// What a configuration would move; changes nothing.
+    fn dry_run(&self, order: DryRun) -> BoxFuture<'_, Result<Vec<VipChange>, Failure>>;
     /// Does with a server what its operator wants.
     fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>>;
     /// Whether the node carries traffic.

@@ -51,8 +51,10 @@ pub struct BackendReport {
     pub port: u16,
     /// Its weight.
     pub weight: u16,
-    /// Its part of the weights of all servers of the service, from 0 to 1.
+    /// The share of the table's slots that lead to it, from 0 to 1: of new clients it gets about so many.
     pub share: f64,
+    /// How busy it says it is, from 0 to 1; `None` if it does not.
+    pub load: Option<f64>,
     /// `up`, `suspect`, `down`, `draining` or `disabled`.
     pub state: String,
     /// Seconds until a drain ends and it is disabled.
@@ -84,6 +86,8 @@ pub struct ProbeReport {
     pub latency: Option<f64>,
     /// Why the last one failed, unless one was answered since.
     pub trouble: Option<String>,
+    /// Seconds since the last one ended; `None` before the first.
+    pub last_seconds: Option<f64>,
     /// Seconds since the server's health last changed.
     pub unchanged_seconds: f64,
 }

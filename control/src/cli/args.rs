@@ -24,6 +24,7 @@ Examples:
   jetway client-config alice --qr ...       give a client its configuration
   jetway stats                              see where every packet went
   jetway vips                               see virtual services and their servers
+  jetway explain \"tcp A:P > B:P\"            see what would happen to a packet
   wg show jw0                               the usual tool works, too
 
 The configuration is, in this order: --config, the environment's JETWAY_CONFIG, /etc/jetway/node.toml.
@@ -101,6 +102,7 @@ Examples:
 Examples:
   jetway vips
   jetway vips erp --json | jq '.[].backends[] | {name, state, flows}'
+  jetway vips --dry-run --config new.toml          what a changed file would move; changes nothing
 
 The states of a server:
   up         it gets new flows
@@ -109,6 +111,28 @@ The states of a server:
   draining   it keeps its flows and gets no new ones (`jetway backend drain`)
   disabled   it gets nothing (`jetway backend disable`)")]
     Vips(VipsArguments),
+    /// Show the flows that workers remember: whose, to which service, at which server; or count or forget them
+    #[command(after_help = "\
+Examples:
+  jetway flows                                     some of them
+  jetway flows --vip erp --client 10.8.0.0/16      those of some clients to a service
+  jetway flows --backend erp/erp-1 --count         how many a server still has, for example while it is drained
+  jetway flows flush --client 10.8.0.2             forget a client's: its next packets are dispatched anew
+  jetway flows --json | jq '.flows[] | {client, backend, idle_seconds}'
+
+A flow is remembered until its client has been silent for its time: an open TCP connection for an hour, one that
+opens or closes for 30 s, datagrams for 200 s. Without a memory of it a packet goes where the service's table leads.")]
+    Flows(FlowsArguments),
+    /// Say what would happen to a packet: rule, slot, server and reason; changes nothing
+    #[command(after_help = "\
+Examples:
+  jetway explain \"tcp 10.8.0.2:1234 > 10.100.0.10:443\"
+  jetway explain \"udp [2001:db8::2]:5353 > [2001:db8::53]:53\" --from wan
+  jetway explain \"icmp 10.8.0.2 > 192.0.2.11\"
+  jetway explain 4500002800004000400666c40a0800020a64000a04d201bb...     the bytes of a packet, from tcpdump -x
+
+The packet is taken to come by the port or tunnel to which its source is routed, unless --from says otherwise.")]
+    Explain(ExplainArguments),
     /// Drain, disable or enable a server of a virtual service
     #[command(after_help = "\
 Examples:
@@ -185,6 +209,66 @@ pub struct VipsArguments {
     /// Only the service of this name
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
+    /// Show how many slots and flows the configuration that --config names would move, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `flows`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct FlowsArguments {
+    /// What to do instead of showing them.
+    #[command(subcommand)]
+    pub command: Option<FlowsCommand>,
+    /// Which are meant.
+    #[command(flatten)]
+    pub filter: FlowsFilterArguments,
+    /// Count them by server instead of listing them
+    #[arg(long)]
+    pub count: bool,
+    /// Show so many at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// What to do with flows.
+#[derive(Debug, Subcommand)]
+pub enum FlowsCommand {
+    /// Forget flows: their next packets are dispatched anew
+    Flush(FlowsFilterArguments),
+}
+
+/// Which flows are meant: those that fit everything that is said.
+#[derive(Debug, Default, Args)]
+pub struct FlowsFilterArguments {
+    /// Only those to the service of this name
+    #[arg(long, value_name = "NAME")]
+    pub vip: Option<String>,
+    /// Only those of a client, or of all in a network
+    #[arg(long, value_name = "PREFIX", value_parser = network)]
+    pub client: Option<ipnet::IpNet>,
+    /// Only those at the server of this name, or SERVICE/BACKEND
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+}
+
+/// A network, or an address alone.
+fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    let network = text.parse().or_else(|_| address());
+    network.map_err(|_| "write an address or a network, for example 10.8.0.2 or 10.8.0.0/16".to_owned())
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The packet: such as "tcp 10.8.0.2:1234 > 10.100.0.10:443", or its bytes in hex
+    #[arg(value_name = "PACKET", required = true, num_args = 1..)]
+    pub packet: Vec<String>,
+    /// The port or tunnel by which it comes
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
 }
 
 /// Arguments of `backend`.

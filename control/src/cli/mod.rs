@@ -5,8 +5,11 @@ mod backend;
 mod check;
 mod client_config;
 mod connect;
+mod explain;
 mod keys;
 mod output;
+mod show_dry_run;
+mod show_flows;
 mod show_peers;
 mod show_stats;
 mod show_vips;
@@ -96,6 +99,8 @@ fn dispatch<E: Error>(
         Command::Stats => show_stats::stats(&global),
         Command::Peers(arguments) => show_peers::peers(&global, arguments),
         Command::Vips(arguments) => show_vips::vips(&global, arguments),
+        Command::Flows(arguments) => show_flows::flows(&global, arguments),
+        Command::Explain(arguments) => explain::explain(&global, arguments),
         Command::Backend(arguments) => backend::order(&global, arguments),
         Command::Keygen(arguments) => keys::keygen(&global, &arguments),
         Command::Pubkey(arguments) => keys::pubkey(&global, &arguments),

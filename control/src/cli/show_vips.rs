@@ -5,11 +5,14 @@ use std::process::ExitCode;
 
 use super::args::{Global, VipsArguments};
 use super::output::{self, Align};
-use super::{CliError, connect};
+use super::{CliError, connect, show_dry_run};
 use crate::api::{BackendReport, Request, Response, VipReport, VipsQuery};
 
 /// Prints the virtual services of the node.
 pub fn vips(global: &Global, arguments: VipsArguments) -> Result<ExitCode, CliError> {
+    if arguments.dry_run {
+        return show_dry_run::dry_run(global, arguments.name.as_deref());
+    }
     let query = VipsQuery { name: arguments.name };
     let Response::Vips { vips } = connect::ask(global, &Request::Vips(query))? else {
         return Err(connect::unexpected());
@@ -79,6 +82,9 @@ fn remark(backend: &BackendReport) -> String {
     if let Some(seconds) = backend.drain_ends_seconds {
         remarks.push(format!("disabled in {}", output::span(seconds)));
     }
+    if let Some(load) = backend.load {
+        remarks.push(format!("load {:.0} %", load * 100.0));
+    }
     if let Some(probes) = &backend.probes {
         if let Some(trouble) = &probes.trouble {
             remarks.push(trouble.clone());
@@ -108,6 +114,7 @@ mod tests {
             port: 8443,
             weight: 3,
             share: 0.75,
+            load: Some(0.4),
             state: "up".to_owned(),
             drain_ends_seconds: None,
             probes: Some(ProbeReport {
@@ -115,6 +122,7 @@ mod tests {
                 failures: 0,
                 latency: Some(0.001),
                 trouble: None,
+                last_seconds: Some(2.0),
                 unchanged_seconds: 70.0,
             }),
             flows: 1_234,
@@ -148,7 +156,7 @@ mod tests {
         for part in ["erp-1", "192.0.2.11:8443", "75.0 %", " up ", "1,234", "99,000", "1.50 KiB"] {
             assert!(lines[2].contains(part), "{part} in {text}");
         }
-        assert!(lines[3].ends_with("connection refused, for 1m 10s"), "{text}");
-        assert!(lines[4].ends_with("disabled in 1m 5s"), "{text}");
+        assert!(lines[3].ends_with("load 40 %, connection refused, for 1m 10s"), "{text}");
+        assert!(lines[4].ends_with("disabled in 1m 5s, load 40 %"), "{text}");
     }
 }

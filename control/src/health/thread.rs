@@ -63,6 +63,8 @@ pub struct ServerFinding {
     pub record: Record,
     /// How long its health has been what it is.
     pub unchanged_for: Duration,
+    /// How long ago its last probe ended; `None` before the first.
+    pub last: Option<Duration>,
 }
 
 enum Request {
@@ -302,6 +304,7 @@ impl Service {
         let finding = |server: &Server| ServerFinding {
             record: server.record.clone(),
             unchanged_for: now.since(server.record.since),
+            last: server.record.last.map(|last| now.since(last)),
         };
         Findings {
             servers: self.servers.iter().map(|(index, server)| (*index, finding(server))).collect(),

@@ -19,7 +19,7 @@ use jetway_engine::exits::{PortAccess, PortShare};
 use jetway_engine::handshake::{self, Handshakes};
 use jetway_engine::host::{HostOptions, HostThread, KernelGuard, TwinDevice};
 use jetway_engine::idle::IdlePolicy;
-use jetway_engine::links::{self, OtherEnds, WorkerLinks, transmit_owner};
+use jetway_engine::links::{self, OrderLink, OtherEnds, WorkerLinks, transmit_owner};
 use jetway_engine::port::{Port, PortInfo};
 use jetway_engine::thread::{self, ThreadSettings};
 use jetway_engine::worker::Worker;
@@ -55,6 +55,8 @@ pub struct Engine {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// What workers tell control.
     pub events: Vec<Consumer<ControlEvent>>,
+    /// The ways of orders to workers, and back.
+    pub orders: Vec<OrderLink>,
     /// The handshake thread.
     pub handshakes: Handshakes,
     /// What became of the handshake messages that it got.
@@ -67,6 +69,8 @@ pub struct Engine {
     pub aead: Aead,
     /// The clock of the process.
     pub clock: Clock,
+    /// How receiver indices are made and read.
+    pub index_layout: IndexLayout,
     /// The secrets behind cookies.
     pub cookie_secrets: Arc<CookieSecrets>,
     /// Tunnels whose twins the host thread serves.
@@ -101,7 +105,7 @@ impl Engine {
         let cookie_secrets = Arc::new(CookieSecrets::new(random_secret()?, random_secret()?));
         let mut publisher = Publisher::new(Arc::new(Tables::default()));
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect();
-        let (links, OtherEnds { handshaker, control, host }) = links::connect(workers);
+        let (links, OtherEnds { handshaker, control, orders, host }) = links::connect(workers);
 
         let stop = Arc::new(AtomicBool::new(false));
         let pool = pools.on_node(None)?;
@@ -132,6 +136,7 @@ impl Engine {
         }
 
         let randomness: rand::rngs::StdRng = rand::make_rng();
+        let index_layout = layout.clone();
         let handshaker_settings = handshaker::Settings {
             slots_per_worker: layout.slots_per_worker(),
             layout,
@@ -151,12 +156,14 @@ impl Engine {
             ports,
             counters,
             events: control,
+            orders,
             handshakes,
             handshake_counters,
             host,
             publisher,
             aead,
             clock,
+            index_layout,
             cookie_secrets,
             tunnel_twins: (0..config.tunnels.len()).map(|number| TunnelId(number as u16)).collect(),
             started: clock.now(),

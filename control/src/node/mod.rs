@@ -4,7 +4,11 @@
 //! [`NodeHandle`].
 
 mod dispatch;
+mod dry_run;
 mod engine;
+mod explain;
+mod flow_report;
+mod flows;
 mod load;
 pub mod peers;
 mod report;
@@ -43,6 +47,7 @@ use crate::uapi::{SetRequest, UapiError};
 
 use dispatch::{DispatchTables, Fresh};
 use engine::Engine;
+use flows::FlowDesk;
 use load::Load;
 use peers::Peers;
 pub use service::{NodeHandle, run};
@@ -120,6 +125,7 @@ pub struct Node {
     peers: Peers,
     services: Services,
     dispatch: DispatchTables,
+    flows: FlowDesk,
     health: HealthThread,
     /// Checks that begin once the node carries traffic: before, every server would seem dead.
     waiting_checks: HealthChanges,
@@ -157,6 +163,7 @@ impl Node {
         let mut node = Self {
             services,
             dispatch,
+            flows: FlowDesk::default(),
             health: HealthThread::start(engine.clock)?,
             waiting_checks,
             load: Load::default(),

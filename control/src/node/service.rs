@@ -17,8 +17,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Node, NodeError, State, load};
 use crate::api::{
-    ApiServer, BackendOrder, Failure, MetricsServer, NodeControl, PeerReport, PeersQuery, Readiness, Reloaded,
-    StatsReport, VipReport, VipsQuery,
+    ApiServer, BackendOrder, DryRun, ExplainQuery, ExplainReport, Failure, FlowsQuery, FlowsReport, MetricsServer,
+    NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport, VipChange, VipReport, VipsQuery,
 };
 use crate::kernel::{Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin};
 use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer};
@@ -89,6 +89,33 @@ impl NodeControl for NodeHandle {
         async move {
             let outcome = self.ask(move |node| node.services.order(&order, node.engine.clock.now())).await;
             outcome.unwrap_or_else(|| Err(stopping()))
+        }
+        .boxed()
+    }
+
+    fn flows(&self, query: FlowsQuery) -> BoxFuture<'_, Result<FlowsReport, Failure>> {
+        async move {
+            let asked = self.ask(move |node| node.ask_for_flows(&query)).await.unwrap_or_else(|| Err(stopping()))?;
+            let found = asked.await.map_err(|_| stopping())?;
+            self.ask(|node| node.flows_report(found)).await.ok_or_else(stopping)
+        }
+        .boxed()
+    }
+
+    fn explain(&self, query: ExplainQuery) -> BoxFuture<'_, Result<ExplainReport, Failure>> {
+        async move {
+            let begun =
+                self.ask(move |node| node.begin_explanation(&query)).await.unwrap_or_else(|| Err(stopping()))?;
+            let remembered = begun.wait().await;
+            self.ask(move |node| node.explain_report(&remembered)).await.ok_or_else(stopping)
+        }
+        .boxed()
+    }
+
+    fn dry_run(&self, order: DryRun) -> BoxFuture<'_, Result<Vec<VipChange>, Failure>> {
+        async move {
+            let begun = self.ask(move |node| node.begin_dry_run(&order.path)).await;
+            begun.unwrap_or_else(|| Err(stopping()))?.complete().await
         }
         .boxed()
     }
@@ -180,6 +207,7 @@ impl Node {
 
     /// Takes in what workers tell.
     fn take_worker_events(&mut self, keeper: &mpsc::Sender<NeighbourRequest>) {
+        self.flows.take_done(&mut self.engine.orders);
         for ring in &mut self.engine.events {
             for event in ring.drain(EVENTS_AT_ONCE) {
                 match event {

@@ -215,6 +215,17 @@ impl Services {
         }
     }
 
+    /// Servers have numbers below this one.
+    pub fn known(&self) -> u32 {
+        self.next_index
+    }
+
+    /// The service of a name.
+    pub fn service(&self, name: &str) -> Result<&Service, Failure> {
+        let found = self.running.values().find(|running| running.vip.name.as_str() == name);
+        found.ok_or_else(|| no_service(name, self.running.keys()))
+    }
+
     /// Every service, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
         self.running.values()
@@ -271,20 +282,27 @@ impl Services {
     }
 
     fn server_mut(&mut self, service: &str, server: &str) -> Result<&mut Server, Failure> {
-        let names = |names: Vec<&Name>| names.into_iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-        let known = names(self.running.keys().collect());
+        // Before, since the borrow of what is found lasts to the end.
+        let unknown = no_service(service, self.running.keys());
         let found = self.running.values_mut().find(|running| running.vip.name.as_str() == service);
-        let Some(found) = found else {
-            let hint = if known.is_empty() { "the node has none".to_owned() } else { format!("there are: {known}") };
-            return Err(Failure::new(format!("there is no service {service}"), hint));
-        };
-        let known = names(found.servers.iter().map(|server| &server.config.name).collect());
+        let Some(found) = found else { return Err(unknown) };
+        let known = in_a_list(found.servers.iter().map(|server| &server.config.name));
         found
             .servers
             .iter_mut()
             .find(|running| running.config.name.as_str() == server)
             .ok_or_else(|| Failure::new(format!("{service} has no server {server}"), format!("it has: {known}")))
     }
+}
+
+fn no_service<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> Failure {
+    let known = in_a_list(known);
+    let hint = if known.is_empty() { "the node has none".to_owned() } else { format!("there are: {known}") };
+    Failure::new(format!("there is no service {name}"), hint)
+}
+
+fn in_a_list<'a>(names: impl Iterator<Item = &'a Name>) -> String {
+    names.map(Name::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The weights of a service whose weights follow load.

@@ -6,6 +6,7 @@ use jetway_pipelines::dispatch::backend::BackendTraffic;
 use tokio::sync::oneshot;
 
 use super::Node;
+use super::dispatch::DispatchTables;
 use super::services::{Server, Service};
 use crate::api::{BackendReport, Failure, LatencyReport, ProbeReport, VipReport, VipsQuery};
 use crate::health::{Findings, Latencies, ServerFinding};
@@ -40,7 +41,8 @@ impl Node {
     pub(super) fn vip_reports(&self, query: &VipsQuery) -> Result<PendingReports, Failure> {
         let wanted = |service: &&Service| query.name.as_deref().is_none_or(|name| name == service.vip.name.as_str());
         let now = self.engine.clock.now();
-        let reports: Vec<_> = self.services.iter().filter(wanted).map(|service| report(service, now)).collect();
+        let reports: Vec<_> =
+            self.services.iter().filter(wanted).map(|service| report(service, &self.dispatch, now)).collect();
         match (&query.name, reports.is_empty()) {
             (Some(name), true) => {
                 Err(Failure::new(format!("there is no service {name}"), "`jetway vips` lists all of them"))
@@ -50,10 +52,9 @@ impl Node {
     }
 }
 
-fn report(service: &Service, now: Instant) -> (VipReport, Vec<BackendIndex>) {
+fn report(service: &Service, tables: &DispatchTables, now: Instant) -> (VipReport, Vec<BackendIndex>) {
     let vip = &service.vip;
-    let weights: u32 = service.servers.iter().map(|server| u32::from(server.config.weight)).sum();
-    let backends = service.servers.iter().map(|server| backend(server, weights, now)).collect();
+    let backends = service.servers.iter().map(|server| backend(service, server, tables, now)).collect();
     let report = VipReport {
         name: vip.name.to_string(),
         address: vip.address,
@@ -68,7 +69,7 @@ fn report(service: &Service, now: Instant) -> (VipReport, Vec<BackendIndex>) {
     (report, service.servers.iter().map(|server| server.backend.index).collect())
 }
 
-fn backend(server: &Server, weights: u32, now: Instant) -> BackendReport {
+fn backend(service: &Service, server: &Server, tables: &DispatchTables, now: Instant) -> BackendReport {
     let sum = |counter: fn(&BackendTraffic) -> &Counter| {
         server.backend.all_traffic().iter().map(|traffic| counter(traffic).get()).sum()
     };
@@ -77,7 +78,8 @@ fn backend(server: &Server, weights: u32, now: Instant) -> BackendReport {
         address: server.config.address,
         port: server.config.port,
         weight: server.config.weight,
-        share: f64::from(server.config.weight) / f64::from(weights.max(1)),
+        share: tables.share(&service.vip.name, server.backend.index),
+        load: service.load(server, now),
         state: server.backend.state().name().to_owned(),
         drain_ends_seconds: server.deadline.map(|deadline| deadline.since(now).as_secs_f64()),
         probes: None,
@@ -96,6 +98,7 @@ fn probes(finding: &ServerFinding) -> ProbeReport {
         count: record.probes,
         failures: record.failures,
         latency: record.latency.map(|latency| latency.as_secs_f64()),
+        last_seconds: finding.last.map(|ago| ago.as_secs_f64()),
         trouble: record.trouble.as_ref().map(ToString::to_string),
         unchanged_seconds: finding.unchanged_for.as_secs_f64(),
     }

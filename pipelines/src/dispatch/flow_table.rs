@@ -20,7 +20,7 @@ mod lifetime;
 use jetway_aead::prefetch_read;
 
 pub use key::{Decision, Flow, FlowKey, FlowKind, address_bytes};
-pub use lifetime::{Lifetime, Tick};
+pub use lifetime::{Lifetime, TICKS_PER_SECOND, Tick};
 
 /// Flows of a bucket: as many as one cache line can tell apart.
 const WAYS: usize = 8;
@@ -254,6 +254,13 @@ impl FlowTable {
             }
         }
         None
+    }
+
+    /// Ticks since the flow at a place was last seen; 0 if there is no flow.
+    pub fn idle(&self, id: FlowId, now: Tick) -> u32 {
+        let (bucket, way) = id.split();
+        let last = self.heads.get(bucket).and_then(|head| head.last.get(way).copied());
+        last.zip(self.lifetime(id)).map_or(0, |(last, lifetime)| now.since(last.minus(lifetime.ticks())))
     }
 
     /// The flow at a place; `None` if there is none.

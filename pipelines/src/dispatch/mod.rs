@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod encapsulation;
+pub mod flow_scan;
 pub mod flow_table;
 pub mod fragment_table;
 pub mod maglev;

@@ -4,6 +4,7 @@ mod bench;
 
 mod dispatch;
 mod ecn;
+mod explain;
 mod flood;
 mod forwarding;
 mod fragments;

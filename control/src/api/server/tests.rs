@@ -5,7 +5,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::api::client::{ApiError, ask};
 use crate::api::{
-    BackendAction, BackendOrder, MetricsServer, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport, VipReport,
+    BackendAction, BackendOrder, DryRun, ExplainQuery, ExplainReport, FlowsAction, FlowsFilter, FlowsQuery,
+    FlowsReport, MetricsServer, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport, VipChange, VipReport,
     VipsQuery,
 };
 
@@ -31,6 +32,20 @@ impl NodeControl for Answers {
             Some(name) => Err(Failure::new(format!("there is no service {name}"), "see jetway vips")),
         };
         std::future::ready(result).boxed()
+    }
+
+    fn flows(&self, query: FlowsQuery) -> BoxFuture<'_, Result<FlowsReport, Failure>> {
+        assert_eq!((query.action, query.filter.vip.as_deref()), (FlowsAction::Flush, Some("erp")));
+        std::future::ready(Ok(FlowsReport { total: 7, ..FlowsReport::default() })).boxed()
+    }
+
+    fn explain(&self, query: ExplainQuery) -> BoxFuture<'_, Result<ExplainReport, Failure>> {
+        std::future::ready(Err(Failure::new(format!("{} is no packet", query.packet), "write another"))).boxed()
+    }
+
+    fn dry_run(&self, order: DryRun) -> BoxFuture<'_, Result<Vec<VipChange>, Failure>> {
+        assert!(order.path.is_absolute());
+        std::future::ready(Ok(vec![])).boxed()
     }
 
     fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>> {
@@ -72,6 +87,15 @@ async fn every_request_gets_its_answer() {
         deadline_seconds: None,
     };
     assert_eq!(asked(&path, Request::Backend(order)).await.unwrap(), Response::Ordered);
+    let flush = FlowsFilter { vip: Some("erp".to_owned()), ..FlowsFilter::default() };
+    let flush = Request::Flows(FlowsQuery { filter: flush, action: FlowsAction::Flush });
+    let Response::Flows(flushed) = asked(&path, flush).await.unwrap() else { panic!("flows") };
+    assert_eq!(flushed.total, 7);
+    let dry_run = Request::DryRun(DryRun { path: "/new.toml".into() });
+    assert_eq!(asked(&path, dry_run).await.unwrap(), Response::WouldChange { vips: vec![] });
+    let explain = Request::Explain(ExplainQuery { packet: "x".to_owned(), from: None });
+    let ApiError::Failed(failure) = asked(&path, explain).await.unwrap_err() else { panic!("no packet") };
+    assert!(failure.message.contains("x is no packet"), "{failure:?}");
     let peers = asked(&path, Request::Peers(PeersQuery::default())).await.unwrap();
     assert_eq!(peers, Response::Peers { peers: vec![] });
     let reloaded = asked(&path, Request::Reload).await.unwrap();

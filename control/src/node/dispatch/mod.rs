@@ -3,6 +3,7 @@
 //! They are made off the workers and off the node's task: a big one takes tens of milliseconds. All that changed is
 //! published at once, when the last of it is made.
 
+mod preview;
 mod recipe;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,10 @@ use jetway_pipelines::wireguard::kdf::mac;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+pub use preview::{Preview, ServerMove, ServiceMove};
+
 use super::services::{Service, Services};
+pub use recipe::socket_of;
 use recipe::{Choice, Made, Recipe};
 
 /// From one look at the servers' states to the next. Workers need not wait for it: they read the states at every packet.
@@ -102,7 +106,9 @@ impl DispatchTables {
 
     /// Makes all tables before it returns.
     pub fn make_now(&mut self, services: &Services) -> Arc<Tables> {
-        let finished = self.job(services).run();
+        let (job, choices) = self.job(services);
+        self.choices = choices;
+        let finished = job.run();
         self.made = finished.made;
         finished.tables
     }
@@ -152,7 +158,8 @@ impl DispatchTables {
                 services.iter().any(|service| self.choices.get(&service.vip.name) != Some(&Choice::of(service)));
         }
         if std::mem::take(&mut self.is_stale) {
-            let job = self.job(services);
+            let (job, choices) = self.job(services);
+            self.choices = choices;
             let (sender, receiver) = oneshot::channel();
             // Nobody waits for it when the node ends.
             tokio::task::spawn_blocking(move || sender.send(job.run()).is_ok());
@@ -166,14 +173,16 @@ impl DispatchTables {
         fresh
     }
 
-    /// The job of making the tables of these services.
-    fn job(&mut self, services: &Services) -> Job {
-        self.choices = services.iter().map(|service| (service.vip.name.clone(), Choice::of(service))).collect();
+    /// The job of making the tables of these services, and who will be in them.
+    fn job(&self, services: &Services) -> (Job, BTreeMap<Name, Choice>) {
+        let choices: BTreeMap<_, _> =
+            services.iter().map(|service| (service.vip.name.clone(), Choice::of(service))).collect();
         let recipe = |service: &Service| {
             let name = &service.vip.name;
-            (name.clone(), Recipe::of(service, self.choices.get(name).unwrap_or(&Choice::All)))
+            (name.clone(), Recipe::of(service, choices.get(name).unwrap_or(&Choice::All)))
         };
-        Job { maker: self.maker.clone(), recipes: services.iter().map(recipe).collect(), before: self.made.clone() }
+        let recipes = services.iter().map(recipe).collect();
+        (Job { maker: self.maker.clone(), recipes, before: self.made.clone() }, choices)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jetway_config::{AllDown, Forward, OnDown, Persistence, PublicKey};
+use jetway_config::{AllDown, Forward, OnDown, Persistence, PublicKey, Vip};
 use jetway_pipelines::dispatch::maglev::{BuildError, Identity, Maglev, Member};
 use jetway_pipelines::dispatch::service::{Gateways, Service, ServiceParts, Socket};
 use jetway_pipelines::dispatch::{Administration, Backend};
@@ -80,10 +80,6 @@ impl Recipe {
     /// The recipe of a service with these servers in its table.
     pub(super) fn of(service: &Running, choice: &Choice) -> Self {
         let vip = &service.vip;
-        let protocol = match vip.protocol {
-            jetway_config::Protocol::Tcp => Protocol::TCP,
-            jetway_config::Protocol::Udp | jetway_config::Protocol::WireGuard => Protocol::UDP,
-        };
         let (within, without): (Vec<&Server>, Vec<&Server>) =
             service.servers.iter().partition(|server| choice.has(server));
         let member = |server: &&Server| Member {
@@ -93,7 +89,7 @@ impl Recipe {
         let members = within.iter().map(member).collect();
         let place = |server: &Server| Place { backend: Arc::clone(&server.backend), node: server.config.node };
         Self {
-            socket: Socket { address: vip.address, port: vip.port, protocol },
+            socket: socket_of(vip),
             persistence: vip.persistence,
             forward: vip.forward,
             on_down: vip.on_down,
@@ -172,6 +168,11 @@ impl Made {
         self.slots.get(&server).copied().unwrap_or(0)
     }
 
+    /// The slots of every server.
+    pub(super) fn all_slots(&self) -> BTreeMap<BackendIndex, u32> {
+        self.slots.iter().map(|(server, slots)| (*server, *slots)).collect()
+    }
+
     /// The share of all slots that lead to a server.
     pub(super) fn share(&self, server: BackendIndex) -> f64 {
         f64::from(self.slots(server)) / f64::from(self.service.table.size())
@@ -194,6 +195,15 @@ impl Made {
         }
         moves
     }
+}
+
+/// Where clients find a service.
+pub fn socket_of(vip: &Vip) -> Socket {
+    let protocol = match vip.protocol {
+        jetway_config::Protocol::Tcp => Protocol::TCP,
+        jetway_config::Protocol::Udp | jetway_config::Protocol::WireGuard => Protocol::UDP,
+    };
+    Socket { address: vip.address, port: vip.port, protocol }
 }
 
 /// What a server's place in the table comes from: its address and port, so that neither its name nor its place in a file

@@ -6,7 +6,7 @@ use crate::packet::tcp::Flags;
 use crate::time::Instant;
 
 /// Ticks of a second. Lifetimes are seconds and more, so this is fine enough to be fair, and 32 bits last 17 years.
-const TICKS_PER_SECOND: u64 = 8;
+pub const TICKS_PER_SECOND: u64 = 8;
 
 /// A connection that is being opened. Short, since a flood of SYNs fills the table with these; a client sends its SYN
 /// again within seconds (RFC 6298 section 2).

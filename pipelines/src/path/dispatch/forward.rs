@@ -9,7 +9,7 @@ use super::fragments::remember_first;
 use super::send::{self, To};
 use super::{Desk, FragmentFlow, reset};
 use crate::buffer::PacketBuf;
-use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime};
+use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
 use crate::dispatch::selection::choose;
 use crate::dispatch::service::{Service, Socket};
 use crate::dispatch::{Administration, Backend};
@@ -21,6 +21,7 @@ use crate::path::event::ControlEvent;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Origin, Packet, Verdict};
 use crate::path::route::Refusal;
+use crate::tables::Tables;
 
 /// Sends a packet on to the server of its flow, which is chosen now if there is no flow yet.
 pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
@@ -135,7 +136,7 @@ fn server_for<'t, B: PacketBuf, O: Outputs<B>>(
     match service.persistence {
         Persistence::Flow => select(service, desk.services.flow_hash(&packet.parsed)),
         Persistence::Client => {
-            let client = Client::of(packet, desk);
+            let client = Client::of(packet.parsed.source, packet.origin, desk.scene.tables);
             let key = FlowKey::of_client(client.identity, &service.socket);
             let hash = desk.pipeline.flows.hash(&key);
             let bound = desk.pipeline.flows.find(hash, &key, desk.tick);
@@ -159,31 +160,33 @@ fn server_for<'t, B: PacketBuf, O: Outputs<B>>(
 }
 
 /// Who a client is: its address, or inside a tunnel its peer, wherever that is and whatever inner address it uses.
-struct Client {
-    identity: [u8; 16],
-    hash: u64,
+pub struct Client {
+    /// What tells it from others in keys of flows.
+    pub identity: [u8; 16],
+    /// What it is given to a server by.
+    pub hash: u64,
+    /// Whether it is a peer.
+    pub is_peer: bool,
 }
 
 impl Client {
-    fn of<'t, B: PacketBuf, O: Outputs<B>>(packet: &Packet<'t, B>, desk: &Desk<'_, 't, B, O>) -> Self {
-        let source = packet.parsed.source;
-        let peer = match packet.origin {
-            Origin::Tunnel(tunnel) => desk.scene.tables.tunnel(tunnel).and_then(|t| t.allowed_ips.lookup(source)),
+    /// The client at an address, whose packets come from `origin`.
+    pub fn of(source: IpAddr, origin: Origin, tables: &Tables) -> Self {
+        let peer = match origin {
+            Origin::Tunnel(tunnel) => tables.tunnel(tunnel).and_then(|tunnel| tunnel.allowed_ips.lookup(source)),
             Origin::Port(_) | Origin::Node => None,
         };
         match peer {
             Some(peer) => {
-                let hash = desk.services.peer_hash(&peer.public_key);
+                let hash = tables.services.peer_hash(&peer.public_key);
                 let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = peer.public_key;
                 let [h0, h1, h2, h3, h4, h5, h6, h7] = hash.to_be_bytes();
-                Self { identity: [h0, h1, h2, h3, h4, h5, h6, h7, k0, k1, k2, k3, k4, k5, k6, k7], hash }
+                let identity = [h0, h1, h2, h3, h4, h5, h6, h7, k0, k1, k2, k3, k4, k5, k6, k7];
+                Self { identity, hash, is_peer: true }
             }
             None => {
-                let identity = match source {
-                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                    IpAddr::V6(address) => address.octets(),
-                };
-                Self { identity, hash: desk.services.address_hash(source) }
+                let hash = tables.services.address_hash(source);
+                Self { identity: address_bytes(source), hash, is_peer: false }
             }
         }
     }

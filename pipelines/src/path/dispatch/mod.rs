@@ -16,6 +16,7 @@ mod reset;
 mod send;
 mod translate;
 
+pub(super) use forward::{Client, select};
 pub use translate::may_stand_in;
 
 use arrayvec::ArrayVec;

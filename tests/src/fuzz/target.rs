@@ -1,8 +1,11 @@
 //! The list of fuzz targets.
 
 mod config;
+mod flow_table;
+mod fragment_table;
 mod handshake;
 mod icmp_error;
+mod maglev;
 mod packet;
 mod prefix_table;
 mod uapi;
@@ -17,6 +20,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ip_packet", run: packet::ip_packet, further_corpus: &[] },
     Target { name: "icmp_error", run: icmp_error::icmp_error, further_corpus: &["tests/fuzz/corpus/ip_packet"] },
     Target { name: "prefix_table", run: prefix_table::prefix_table, further_corpus: &[] },
+    Target { name: "maglev", run: maglev::maglev, further_corpus: &[] },
+    Target { name: "flow_table", run: flow_table::flow_table, further_corpus: &[] },
+    Target { name: "fragment_table", run: fragment_table::fragment_table, further_corpus: &[] },
     Target { name: "wireguard_message", run: wireguard_message::wireguard_message, further_corpus: &[] },
     Target { name: "handshake", run: handshake::handshake, further_corpus: &[] },
     Target { name: "worker", run: worker::worker, further_corpus: &[] },

@@ -29,4 +29,4 @@ macro_rules! targets {
     };
 }
 
-targets! { frame ip_packet icmp_error prefix_table wireguard_message handshake worker config uapi }
+targets! { frame ip_packet icmp_error prefix_table maglev flow_table fragment_table wireguard_message handshake worker config uapi }

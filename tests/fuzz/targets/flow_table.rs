@@ -1,0 +1,4 @@
+//! The target `flow_table` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("flow_table");

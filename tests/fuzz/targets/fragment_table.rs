@@ -1,0 +1,4 @@
+//! The target `fragment_table` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("fragment_table");

@@ -1,0 +1,4 @@
+//! The target `maglev` under libFuzzer.
+#![no_main]
+
+jetway_fuzz::fuzz!("maglev");

@@ -7,10 +7,11 @@ use jetway_engine::dpdk::device::Device;
 use jetway_engine::dpdk::eal::{Eal, EalOptions, LogLevel, Memory, RegisteredThread};
 use jetway_engine::dpdk::mbuf::Mbuf;
 use jetway_engine::dpdk::pool::{Allocator, PoolOptions, Pools};
-use jetway_engine::dpdk::port::{DpdkPort, PortOptions};
+use jetway_engine::dpdk::port::{DpdkPort, PortOptions, Reception};
 use jetway_engine::port::{Burst, Port, PortQueue};
 use jetway_pipelines::buffer::{BufferPool, PacketBuf};
 use jetway_pipelines::ids::QueueId;
+use jetway_pipelines::packet::MacAddress;
 
 /// Buffers of the pool: more than all rings of a measurement hold.
 const BUFFERS: u32 = 65_535;
@@ -53,18 +54,19 @@ impl Devices {
         if self.eal.huge_pages() { "hugepages" } else { "ordinary pages" }
     }
 
-    /// Opens a device with one queue pair and, if said, an Ethernet address of its own.
-    pub fn open(&mut self, device: Device, mac: Option<[u8; 6]>) -> io::Result<Opened> {
+    /// Opens a device with one queue pair. A real NIC gets the Ethernet address `mac`; virtual devices filter none.
+    pub fn open(&mut self, device: Device, mac: Option<MacAddress>, reception: Reception) -> io::Result<Opened> {
         // The most that net_memif takes; other drivers take what is theirs.
         const DESCRIPTORS: u16 = 8192;
-        let name = device.to_string();
-        let descriptors = PortOptions {
+        let (name, is_nic) = (device.to_string(), matches!(device, Device::Pci { .. }));
+        let options = PortOptions {
             receive_descriptors: DESCRIPTORS,
             transmit_descriptors: DESCRIPTORS,
-            mac,
+            mac: mac.filter(|_| is_nic).map(|mac| mac.0),
+            reception,
             ..PortOptions::new(device, 1, MTU)
         };
-        let mut port = DpdkPort::open(&mut self.pools, &descriptors).map_err(io::Error::other)?;
+        let mut port = DpdkPort::open(&mut self.pools, &options).map_err(io::Error::other)?;
         let queue = port.take_queues().pop().ok_or_else(|| io::Error::other(format!("{name} has no queue")))?;
         Ok(Opened { port, queue })
     }

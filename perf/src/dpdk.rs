@@ -12,7 +12,7 @@ use jetway_aead::Aead;
 use jetway_engine::dpdk::device::Device;
 use jetway_engine::dpdk::mbuf::{Mbuf, free_burst};
 use jetway_engine::dpdk::pool::Allocator;
-use jetway_engine::dpdk::port::DpdkPort;
+use jetway_engine::dpdk::port::{DpdkPort, Reception};
 use jetway_engine::port::{Burst, PortQueue};
 
 use crate::devices::{Devices, SharedQueue, filled};
@@ -119,7 +119,8 @@ impl Rig {
             Driver::Null => format!("net_null{},no-rx=1", number + 1),
         };
         let [wan, lan] = names.map(|name| name.parse::<Device>().map_err(io::Error::other));
-        let [wan, lan] = [devices.open(wan?, None)?, devices.open(lan?, None)?];
+        let mut open = |device| devices.open(device, None, Reception::OwnAndMulticast);
+        let [wan, lan] = [open(wan?)?, open(lan?)?];
         let queues = [SharedQueue::new(wan.queue), SharedQueue::new(lan.queue)];
         let ends = queues.clone().map(|queue| Box::new(queue) as Box<dyn PortQueue<Mbuf>>);
         Ok(Self {

@@ -30,7 +30,7 @@ pub enum Vary {
 }
 
 /// Which way packets go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Direction {
     /// From clients to the server.
     Decrypt,
@@ -232,7 +232,7 @@ struct Alone {
 }
 
 /// Where a message begins in a frame.
-const MESSAGE: usize = ethernet::HEADER_LENGTH + ipv4::HEADER_LENGTH + udp::HEADER_LENGTH;
+pub const MESSAGE: usize = ethernet::HEADER_LENGTH + ipv4::HEADER_LENGTH + udp::HEADER_LENGTH;
 
 impl Alone {
     fn new(case: Case) -> Self {

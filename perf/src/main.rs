@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use jetway_engine::dpdk::device::Device;
 use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
+use jetway_perf::traffic::Size;
 use jetway_perf::{
-    acceptance, compare, dispatch, dpdk, engine, handshakes, micro, plot, process, publish, scale, system,
+    acceptance, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish, rfc2544, scale,
+    system, under_test, workers,
 };
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.
@@ -65,6 +68,56 @@ enum Command {
     Dispatch,
     /// Whole turns on DPDK ports in memory, above testpmd's own forwarding.
     Dpdk,
+    /// Two workers beside one.
+    Workers,
+    /// RFC 2544 through devices: the engine, and testpmd beside it, with a generator on another core.
+    Pktgen {
+        /// The generator's core.
+        #[arg(long, default_value_t = 0)]
+        generator_core: usize,
+        /// Seconds that a trial sends.
+        #[arg(long, default_value_t = 0.5)]
+        trial: f64,
+        /// The engine's devices towards clients and towards servers, such as PCI addresses; net_memif if none is named.
+        #[arg(long, num_args = 2, requires = "generator_devices")]
+        devices: Vec<String>,
+        /// The generator's devices, cabled to those.
+        #[arg(long, num_args = 2, requires = "devices")]
+        generator_devices: Vec<String>,
+    },
+    /// The process with the engine that `pktgen` starts.
+    UnderTest {
+        /// Towards clients.
+        #[arg(long)]
+        wan: Device,
+        /// Towards servers.
+        #[arg(long)]
+        lan: Device,
+    },
+    /// The generator that `pktgen` starts: it reads orders, a line of JSON each.
+    Generator {
+        /// Towards the engine's side of clients.
+        #[arg(long)]
+        wan: Device,
+        /// Towards the engine's side of servers.
+        #[arg(long)]
+        lan: Device,
+        /// Which of both it sends to: `decrypt` sends as a client does.
+        #[arg(long, value_enum)]
+        direction: engine::Direction,
+        /// The inner packets' size.
+        #[arg(long)]
+        size: Size,
+    },
+    /// Checks the hot stages against their budgets in instructions; fails if one is exceeded.
+    Budgets {
+        /// Writes the budgets anew instead.
+        #[arg(long)]
+        update: bool,
+        /// Where they are.
+        #[arg(long, default_value = "perf/budgets.toml")]
+        file: PathBuf,
+    },
     /// The parts of a packet's way, each alone.
     Micro,
     /// Handshakes a second beside boringtun, their parts, and what packets notice of them.
@@ -125,6 +178,24 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             let results = Results::read_json(&results)?;
             publish::publish(&results, &root.join("perf/results"), &root.join("README.md"))?;
         }
+        Command::UnderTest { wan, lan } => under_test::run(global.core, [wan, lan])?,
+        Command::Generator { wan, lan, direction, size } => {
+            generator::run(global.core, [wan, lan], direction, size)?;
+        }
+        Command::Budgets { update, file } => {
+            let verdict = match update {
+                true => budgets::update(&file)?,
+                false => budgets::check(&file, &mut io::stdout().lock())?,
+            };
+            match verdict {
+                budgets::Verdict::Kept => {}
+                budgets::Verdict::Exceeded(stages) => {
+                    eprintln!("jetway-perf: over budget: {}", stages.join(", "));
+                    return Ok(ExitCode::FAILURE);
+                }
+                budgets::Verdict::Skipped(lacking) => eprintln!("SKIPPED: instruction budgets need {lacking}"),
+            }
+        }
         measurement => {
             measure(measurement, global, effort, results)?;
             let goals = acceptance::goals(results);
@@ -157,6 +228,13 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
             pinned();
             results.extend(dpdk::measure(global.core, effort)?);
         }
+        Command::Workers => results.extend(workers::measure(global.core, effort)),
+        Command::Pktgen { generator_core, trial, devices, generator_devices } => {
+            let pair = |names: Vec<String>| <[String; 2]>::try_from(names).ok();
+            let devices = pair(devices).zip(pair(generator_devices)).map(|(engine, generator)| [engine, generator]);
+            let site = rfc2544::Site { core: global.core, generator_core, devices, seconds: trial };
+            results.extend(rfc2544::measure(&site)?);
+        }
         Command::Micro => {
             pinned();
             results.extend(micro::measure(effort));
@@ -174,7 +252,12 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
             results.extend(dispatch::measure(effort));
         }
         // `run` sees to what measures nothing.
-        Command::Compare { .. } | Command::Plot { .. } | Command::Publish { .. } => {}
+        Command::Compare { .. }
+        | Command::Plot { .. }
+        | Command::Publish { .. }
+        | Command::UnderTest { .. }
+        | Command::Generator { .. }
+        | Command::Budgets { .. } => {}
     }
     Ok(())
 }

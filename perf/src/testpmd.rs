@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sample::median_and_spread;
@@ -16,10 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Its version, if it is installed.
 pub fn version() -> Option<String> {
-    let output = Command::new("dpdk-testpmd").args(["--version", "--no-huge", "--no-pci"]).output().ok()?;
+    // Without a port it says its version and ends.
+    let arguments = ["-v", "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "64"];
+    let output = Command::new("dpdk-testpmd").args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let number = text.lines().find_map(|line| line.split_once("DPDK ")).map(|(_, version)| version.trim().to_owned());
-    Some(number.unwrap_or_else(|| "of unknown version".to_owned()))
+    let number = text.lines().find_map(|line| line.split_once("RTE Version: 'DPDK "))?.1.trim_end_matches('\'');
+    Some(number.to_owned())
 }
 
 /// A testpmd that forwards; ended when dropped.
@@ -30,10 +33,12 @@ pub struct Testpmd {
 }
 
 impl Testpmd {
-    /// Starts it on `core` with `devices` (its `--vdev` or `--allow`), told `arguments` after the EAL's own.
+    /// Starts it on `core` with `devices` (its `--vdev` or `--allow`), told `arguments` after the EAL's own. They have to have
+    /// a `--stats-period`: without one it wants a keyboard.
     pub fn start(core: usize, devices: &[String], arguments: &[&str]) -> io::Result<Self> {
-        let prefix =
-            format!("jetway-testpmd-{}-{:x}", std::process::id(), Instant::now().elapsed().as_nanos() as usize ^ core);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("jetway-testpmd-{}-{number}", std::process::id());
         let mut command = Command::new("dpdk-testpmd");
         // Its own thread only prints: it may share the core.
         command.arg(format!("--lcores=(0-1)@{core}")).args(["--no-huge", "--no-shconf", "--no-telemetry"]);
@@ -43,7 +48,7 @@ impl Testpmd {
         }
         let kind = |device: &String| if device.starts_with("net_") { "vdev" } else { "allow" };
         command.args(devices.iter().map(|device| format!("--{}={device}", kind(device))));
-        command.arg("--").args(["--auto-start", "--stats-period=1", "--total-num-mbufs=65536"]).args(arguments);
+        command.arg("--").args(["--auto-start", "--total-num-mbufs=65536"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn()?;
         let output = process.stdout.take().ok_or_else(|| io::Error::other("testpmd has no output"))?;
@@ -99,7 +104,7 @@ fn received(line: &str) -> Option<f64> {
 /// Packets a second that testpmd hands on between two devices that keep packets to themselves, in mode `kind`; `None` if none.
 pub fn forward_for(time: Duration, core: usize, devices: &[String], kind: &str) -> io::Result<Option<f64>> {
     let mode = format!("--forward-mode={kind}");
-    let mut testpmd = Testpmd::start(core, devices, &[&mode, "--tx-first"])?;
+    let mut testpmd = Testpmd::start(core, devices, &[&mode, "--stats-period=1", "--tx-first"])?;
     // The first second has the start in it.
     testpmd.wait_until_it_forwards()?;
     let mut rates = Vec::new();

@@ -28,6 +28,19 @@ pub enum Size {
     Imix,
 }
 
+impl std::str::FromStr for Size {
+    type Err = &'static str;
+
+    /// Reads what [`Size::name`] writes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("imix", _) => Ok(Self::Imix),
+            (_, Ok(bytes)) if (64..=1420).contains(&bytes) => Ok(Self::Fixed(bytes)),
+            (_, _) => Err("a size is 64 to 1420, or imix"),
+        }
+    }
+}
+
 impl Size {
     /// What the measurements go through.
     pub const ALL: [Self; 5] = [Self::Fixed(64), Self::Fixed(256), Self::Fixed(512), Self::Fixed(1420), Self::Imix];

@@ -71,15 +71,38 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client of this number, whose session is the worker's first slot for it.
+    /// The client of this number, whose session has the slot of this number at worker 0.
     pub fn new(number: usize, layout: &IndexLayout, aead: Aead) -> Self {
-        let index = layout.encode(WorkerId(0), SlotIndex(number as u32));
+        Self::with_index(number, layout.encode(WorkerId(0), SlotIndex(number as u32)), aead)
+    }
+
+    /// The client of this number, whose session has this receiver index.
+    pub fn with_index(number: usize, index: u32, aead: Aead) -> Self {
         Self { key: aead.key(&secret(number, 0)), index, counter: 0 }
+    }
+
+    /// The message in which it sends a packet, as it is before it is sealed.
+    pub fn open_message(&mut self, packet: &[u8]) -> Vec<u8> {
+        let mut message = Data::header(self.index, self.counter).to_vec();
+        self.counter += 1;
+        message.extend(packet);
+        message.resize(DATA_HEADER_SIZE + packet.len().next_multiple_of(16).min(TUNNEL_MTU.into()) + TAG_SIZE, 0);
+        message
+    }
+
+    /// The frame in which its packet of `length` bytes to the server comes; `number` is its own.
+    pub fn sealed_frame(&mut self, number: usize, length: usize, aead: Aead) -> Vec<u8> {
+        let packet = traffic::packet(traffic::client(number), SERVER, length, number);
+        let mut message = self.open_message(&packet);
+        let counter = self.counter - 1;
+        aead.seal_burst(&mut [SealJob { key: &self.key, counter, buffer: &mut message[DATA_HEADER_SIZE..] }]);
+        let datagram = traffic::datagram(traffic::endpoint(number), (OUTER, LISTEN_PORT).into(), &message);
+        traffic::frame(WAN.index(), &datagram)
     }
 }
 
 /// A pool that never has a buffer: the measured paths make no packets.
-struct NoPool;
+pub struct NoPool;
 
 impl<B: PacketBuf> BufferPool<B> for NoPool {
     fn allocate(&mut self) -> Option<B> {
@@ -141,23 +164,12 @@ impl<B: PacketBuf + 'static, L> World<B, L> {
 
     /// The message in which a client sends a packet, as it is before it is sealed.
     pub fn open_message(&mut self, client: usize, packet: &[u8]) -> Vec<u8> {
-        let client = &mut self.clients[client];
-        let mut message = Data::header(client.index, client.counter).to_vec();
-        client.counter += 1;
-        message.extend(packet);
-        message.resize(DATA_HEADER_SIZE + packet.len().next_multiple_of(16).min(TUNNEL_MTU.into()) + TAG_SIZE, 0);
-        message
+        self.clients[client].open_message(packet)
     }
 
     /// The frame in which a client's packet to the server comes.
     pub fn sealed_frame(&mut self, client: usize, length: usize) -> Vec<u8> {
-        let packet = traffic::packet(traffic::client(client), SERVER, length, client);
-        let mut message = self.open_message(client, &packet);
-        let counter = self.clients[client].counter - 1;
-        let buffer = &mut message[DATA_HEADER_SIZE..];
-        self.aead.seal_burst(&mut [SealJob { key: &self.clients[client].key, counter, buffer }]);
-        let datagram = traffic::datagram(traffic::endpoint(client), (OUTER, LISTEN_PORT).into(), &message);
-        traffic::frame(WAN.index(), &datagram)
+        self.clients[client].sealed_frame(client, length, self.aead)
     }
 
     /// The frame in which a server's packet to a client comes.
@@ -208,7 +220,8 @@ pub fn give_session(number: usize, peer: &Peer, local_index: u32, aead: Aead) ->
     session
 }
 
-fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
+/// The receiving half of the session of the peer of this number.
+pub fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
     let session = give_session(number, peer, index, aead);
     Receiver::new(aead.key(&secret(number, 0)), Arc::clone(peer), session)
 }

@@ -6,7 +6,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-pure test-unit test-loom test-e2e test-load test-nic fuzz perf lint clean
+.PHONY: help deps build demo test test-pure test-unit test-loom test-e2e test-load test-nic fuzz perf budgets lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,12 +51,15 @@ test-nic: ## real NIC drivers in an emulated machine
 fuzz: ## fuzz every parser and state machine for FUZZ_SECONDS each
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run.sh fuzz
 
-perf: ## measure, beside peers, in one run
-	@tests/install-deps.sh build world
+perf: ## measure, beside peers, in one run of at most 15 minutes; results in perf/results
+	@tests/install-deps.sh build world perf
 	$(CARGO) build --locked --release --workspace --bins
-	@mkdir -p perf/results
-	timeout 900 $(CARGO) run --locked --release --workspace --bin jetway-perf -- all --json perf/results/latest.json
-	perf/peers.sh
+	@perf/run.sh
+
+budgets: ## the hot stages against their budgets in instructions
+	@tests/install-deps.sh build perf
+	$(CARGO) build --locked --release --workspace --bins
+	@$${CARGO_TARGET_DIR:-target}/release/jetway-perf budgets
 
 lint: ## formatting and clippy
 	@tests/run.sh lint

@@ -3,7 +3,8 @@
 #
 #   client (wireguard-go) --- veth --- node (jetway | wireguard-go) --- veth --- server (iperf3)
 #
-# usage: perf/peers.sh [ROUNDS]      needs root, `make deps` and a release build; prints a table and a line of JSON
+# usage: perf/peers.sh [ROUNDS]      needs root, `make deps` and a release build; prints a table;
+#        PEERS_JSON=FILE writes the rows of jetway-perf's results too
 #
 # The two nodes take turns, round by round, so that a machine whose speed drifts treats both alike. Figures are medians;
 # client, node, server and generator share the machine's cores, so they say how the nodes compare and not how fast a
@@ -141,7 +142,7 @@ for round in $(seq "$ROUNDS"); do
   for node in jetway wireguard_go; do measure "$node" "$round"; done
 done
 python3 - "$WORK" "$ROUNDS" "$(git rev-parse --short HEAD 2>/dev/null)" "$(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo)" <<'P'
-import json, re, sys
+import json, os, re, sys
 work, rounds, commit, cpu = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 def report(node, round_, kind):
     return json.load(open(f"{work}/{node}.{round_}.{kind}"))["end"]
@@ -159,12 +160,30 @@ def median(values):
 rows = []
 print(f"{rounds} rounds, {cpu}, commit {commit}; medians [least..most]")
 print(f"{'':22} {'jetway':>26} {'wireguard-go':>26}   ratio")
-for what in ("TCP up Mbit/s", "TCP down Mbit/s", "UDP 64 B kpackets/s", "ping ms"):
+# The share of the median within which all but the outer quarters are; all rounds, if there are few.
+def spread(values):
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    inner = ordered[cut:len(ordered) - cut]
+    return (inner[-1] - inner[0]) / median(values) if median(values) else 0.0
+# The keys of jetway-perf's results. A ratio above 1 says that the peer needs so many times as long.
+def row(scenario, peer, values, kind, ratio):
+    middle = median(values)
+    rate = {"gbps": middle / 1e3} if kind == "Mbit/s" else {}
+    nanoseconds = {"Mbit/s": 1460 * 8e3 / middle, "kpackets/s": 1e6 / middle, "ms": middle * 1e6}[kind]
+    return {"scenario": scenario, "size": "64" if kind == "kpackets/s" else "", "burst": None, "flows": 1, "peer": peer,
+            "ns_per_packet": nanoseconds, "mpps": 1e3 / nanoseconds, "gbps": None, "ratio": ratio,
+            "spread": spread(values), "cpu": cpu, "commit": commit} | rate
+for what, kind in (("TCP up Mbit/s", "Mbit/s"), ("TCP down Mbit/s", "Mbit/s"), ("UDP 64 B kpackets/s", "kpackets/s"), ("ping ms", "ms")):
     one, other = ([value(node, r, what) for r in range(1, rounds + 1)] for node in ("jetway", "wireguard_go"))
-    ratio = median([a / b for a, b in zip(one, other)])
+    faster = (lambda a, b: b / a) if kind == "ms" else (lambda a, b: a / b)
+    ratio = median([faster(a, b) for a, b in zip(one, other)])
     cell = lambda v: f"{median(v):9.2f} [{min(v):.2f}..{max(v):.2f}]"
     print(f"{what:22} {cell(one):>26} {cell(other):>26}   {ratio:5.2f}")
-    rows.append({"scenario": what, "peer": "wireguard-go", "jetway": median(one), "other": median(other), "ratio": ratio,
-                 "spread": [min(one), max(one), min(other), max(other)], "cpu": cpu, "commit": commit})
-print(json.dumps(rows))
+    scenario = "end to end: " + what.removesuffix(kind).strip()
+    rows += [row(scenario, "jetway", one, kind, 1.0), row(scenario, "wireguard-go", other, kind, ratio)]
+results = os.environ.get("PEERS_JSON")
+if results:
+    with open(results, "w") as file:
+        json.dump({"cpu": cpu, "aead": "", "commit": commit, "command": "perf/peers.sh", "rows": rows, "quantities": []}, file)
 P

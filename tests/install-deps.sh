@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Jetway lacks on this machine; says nothing and changes nothing when all are there.
 #
-# usage: tests/install-deps.sh [build|world|nic]...      (no argument: all of them)
+# usage: tests/install-deps.sh [build|world|nic|perf]...      (no argument: all of them)
 #   build   what compiles it: DPDK, libclang for bindgen, a C compiler
 #   world   what the end-to-end tests and the demo run: a stock WireGuard, traffic tools, packet capture
 #   nic     what the emulated machine needs: QEMU and what makes its start-up file system
+#   perf    what is measured beside Jetway, and what counts instructions: testpmd, valgrind
 set -euo pipefail
 
 packages_of() {
@@ -12,7 +13,8 @@ packages_of() {
     build) echo "libdpdk-dev dpdk libclang-dev pkg-config gcc libc6-dev make" ;;
     world) echo "wireguard-tools wireguard-go iproute2 iputils-ping iperf3 tcpdump tshark nftables ethtool curl python3-minimal python3 procps util-linux" ;;
     nic) echo "qemu-system-x86 busybox-static cpio kmod dpkg gzip" ;;
-    *) echo "install-deps: no group '$1' (build, world or nic)" >&2; exit 2 ;;
+    perf) echo "dpdk-dev valgrind" ;;
+    *) echo "install-deps: no group '$1' (build, world, nic or perf)" >&2; exit 2 ;;
   esac
 }
 
@@ -35,7 +37,7 @@ forbid_service_starts() {
 main() {
   local group
   local -a groups=("$@") packages=() missing=()
-  [ $# -gt 0 ] || groups=(build world nic)
+  [ $# -gt 0 ] || groups=(build world nic perf)
 
   if ! command -v dpkg-query >/dev/null; then
     echo "install-deps: this machine has no dpkg. Install what 'tests/install-deps.sh' lists by the names of your distribution." >&2

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use jetway_engine::dpdk::device::Device;
@@ -131,6 +132,13 @@ enum Command {
         /// Results of the later run.
         after: PathBuf,
     },
+    /// Adds the rows of one file of results to another.
+    Merge {
+        /// The results that get them.
+        into: PathBuf,
+        /// The results that have them.
+        from: PathBuf,
+    },
     /// Draws results as SVG files beside their own.
     Plot {
         /// The results.
@@ -166,6 +174,14 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             let comparison = compare::compare(&Results::read_json(&before)?, &Results::read_json(&after)?);
             comparison.write(&mut io::stdout().lock())?;
             return Ok(if comparison.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Merge { into, from } => {
+            let (mut results, more) = (Results::read_json(&into)?, Results::read_json(&from)?);
+            results.command = format!("{}; {}", results.command, more.command);
+            results.rows.extend(more.rows);
+            results.quantities.extend(more.quantities);
+            results.unmeasured.extend(more.unmeasured);
+            results.write_json(&mut File::create(into)?)?;
         }
         Command::Plot { results } => {
             let folder = results.parent().unwrap_or(Path::new("."));
@@ -243,22 +259,49 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
             pinned();
             results.extend(handshakes::measure(effort, global.core));
         }
-        Command::All => {
-            results.extend(scale::measure(100_000));
-            pinned();
-            results.extend(micro::measure(effort));
-            results.extend(handshakes::measure(effort, global.core));
-            results.extend(engine::measure(None, effort));
-            results.extend(dispatch::measure(effort));
-        }
+        Command::All => all(global, effort, results)?,
         // `run` sees to what measures nothing.
         Command::Compare { .. }
+        | Command::Merge { .. }
         | Command::Plot { .. }
         | Command::Publish { .. }
         | Command::UnderTest { .. }
         | Command::Generator { .. }
         | Command::Budgets { .. } => {}
     }
+    Ok(())
+}
+
+/// Everything, within what `make perf` has for it. What starts threads of its own comes before this one is bound to a core.
+fn all(global: &Global, effort: Effort, results: &mut Results) -> io::Result<()> {
+    let begun = Instant::now();
+    let done = |what: &str| eprintln!("{what}: done after {} s", begun.elapsed().as_secs());
+    results.extend(scale::measure(100_000));
+    done("scale");
+    results.extend(workers::measure(global.core, effort));
+    done("workers");
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    match cores.into_iter().map(|core| core.id).find(|core| *core != global.core) {
+        Some(generator_core) => {
+            let site = rfc2544::Site { core: global.core, generator_core, devices: None, seconds: 0.3 };
+            results.extend(rfc2544::measure(&site)?);
+        }
+        None => results.unmeasured.push("RFC 2544 through devices (lacking: a second core)".to_owned()),
+    }
+    done("pktgen");
+    if !system::pin(global.core) {
+        results.unmeasured.push(format!("anything on one core alone (lacking: the right to use core {})", global.core));
+    }
+    results.extend(micro::measure(effort));
+    done("micro");
+    results.extend(handshakes::measure(effort, global.core));
+    done("handshakes");
+    results.extend(engine::measure(None, effort));
+    done("engine");
+    results.extend(dispatch::measure(effort));
+    done("dispatch");
+    results.extend(dpdk::measure(global.core, effort)?);
+    done("dpdk");
     Ok(())
 }
 

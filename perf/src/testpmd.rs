@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn version() -> Option<String> {
     // Without a port it says its version and ends.
     let arguments = ["-v", "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "64"];
-    let output = Command::new("dpdk-testpmd").args(arguments).stdin(Stdio::null()).output().ok()?;
+    let prefix = format!("jetway-testpmd-{}-v", std::process::id());
+    let mut command = Command::new("dpdk-testpmd");
+    command.args(arguments).arg(format!("--file-prefix={prefix}")).stdin(Stdio::null());
+    let output = command.output().ok()?;
+    remove_folder(&prefix);
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let number = text.lines().find_map(|line| line.split_once("RTE Version: 'DPDK "))?.1.trim_end_matches('\'');
     Some(number.to_owned())
@@ -90,9 +94,14 @@ impl Drop for Testpmd {
         // What it still says must be taken, or it waits for us.
         let _ = io::copy(&mut self.output, &mut io::sink());
         let _ = self.process.wait();
-        // It leaves an empty folder behind.
-        let _ = fs::remove_dir(format!("/var/run/dpdk/{}", self.prefix));
+        remove_folder(&self.prefix);
     }
+}
+
+/// It leaves an empty folder behind.
+fn remove_folder(prefix: &str) {
+    // Another user's DPDK keeps it elsewhere, where it harms nobody.
+    let _ = fs::remove_dir(format!("/var/run/dpdk/{prefix}"));
 }
 
 /// Packets a second of a line `Rx-pps: 123 Rx-bps: 456`.

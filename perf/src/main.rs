@@ -12,8 +12,8 @@ use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
 use jetway_perf::traffic::Size;
 use jetway_perf::{
-    acceptance, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish, rfc2544, scale,
-    system, under_test, workers,
+    acceptance, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
+    rfc2544, scale, system, under_test, workers,
 };
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.

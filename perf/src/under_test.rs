@@ -1,5 +1,6 @@
 //! The process with a worker between two devices, to which another process sends.
 
+use jetway_pipelines::dispatch::service::Services;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ pub fn run(core: usize, [wan, lan]: [Device; 2]) -> io::Result<()> {
     let wan = devices.open(wan, Some(MACS[0]), Reception::OwnAndMulticast)?;
     let lan = devices.open(lan, Some(MACS[1]), Reception::OwnAndMulticast)?;
     let ports = [wan.port, lan.port];
-    let mut world = World::on_ports(1, Aead::best(), [wan.queue, lan.queue], ());
+    let mut world = World::on_ports(1, Aead::best(), (Services::default(), 0), [wan.queue, lan.queue], ());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     std::thread::spawn(move || {

@@ -1,5 +1,6 @@
 //! Two workers beside one: each on a core of its own, with its own peer, or both encrypting for one fat tunnel.
 
+use jetway_pipelines::dispatch::service::Services;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -172,7 +173,7 @@ impl Team {
     fn new(load: Load) -> Self {
         let (aead, layout) = (Aead::best(), world::layout(2));
         let peers: Vec<_> = (0..2).map(world::peer).collect();
-        let mut publisher = Publisher::new(Arc::new(world::tables(world::allowed_ips(&peers))));
+        let mut publisher = Publisher::new(Arc::new(world::tables(world::allowed_ips(&peers), Services::default())));
         let (links, mut others) = links::connect(2);
         let mut members = Vec::new();
         for (number, links) in links.into_iter().enumerate() {

@@ -277,7 +277,7 @@ pub fn routes() -> Lpm<Route> {
 }
 
 /// The tables of every world.
-fn tables(allowed_ips: Lpm<Arc<Peer>>, services: Services) -> Tables {
+pub fn tables(allowed_ips: Lpm<Arc<Peer>>, services: Services) -> Tables {
     let servers = services.iter().flat_map(|service| &service.servers).map(|server| (LAN, server.address));
     let tunnel = TunnelEntry { allowed_ips, ..tunnel(&[5; 32], cookie_secrets()) };
     let neighbours = [(WAN, IpAddr::V4(ROUTER)), (LAN, IpAddr::V4(SERVER))].into_iter().chain(servers);

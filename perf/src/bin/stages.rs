@@ -2,6 +2,7 @@
 //!
 //! Encryption is RustCrypto's, since valgrind knows no AVX-512; what it costs is taken off by the turns' budgets.
 
+use jetway_pipelines::dispatch::service::Services;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ fn turns() {
     let aead = Aead::with_backend(Backend::RustCrypto).expect("it runs everywhere");
     let lines = [Line::default(), Line::default()];
     let queues = lines.each_ref().map(Line::queue);
-    let mut world = World::on_ports(1, aead, queues, lines);
+    let mut world = World::on_ports(1, aead, (Services::default(), 0), queues, lines);
     let mut buffers: Vec<_> = (0..USUAL_BURST).map(|_| HeapBuf::with_room(2048)).collect();
     let elsewhere = traffic::frame(LAN.index(), &traffic::packet(SERVER, [203, 0, 113, 5].into(), LENGTH, 0));
     // The first turn of each kind fills what is kept from packet to packet.

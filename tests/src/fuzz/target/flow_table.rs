@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jetway_pipelines::dispatch::flow_table::{
     Cursor, Decision, FlowKey, FlowKind, FlowTable, Full, Lifetime, Pass, Status, Tick, Verdict, address_bytes,
 };
-use jetway_pipelines::ids::{BackendIndex, ServiceIndex};
+use jetway_pipelines::ids::BackendIndex;
 use jetway_pipelines::packet::Protocol;
 use jetway_pipelines::packet::tcp::Flags;
 
@@ -98,17 +98,11 @@ fn key(source: &mut Source<'_>) -> FlowKey {
         source_port: u16::from(byte >> 4 & 3),
         destination_port: 443,
         protocol: if byte & 64 == 0 { Protocol::TCP } else { Protocol::UDP },
-        kind: if byte & 128 == 0 { FlowKind::Forward } else { FlowKind::Return },
+        kind: if byte & 128 == 0 { FlowKind::Forward } else { FlowKind::Answer },
         origin: 0,
     }
 }
 
 fn decision(number: u32) -> Decision {
-    Decision {
-        service: ServiceIndex(number),
-        backend: BackendIndex(number),
-        epoch: number,
-        position: number as u16,
-        translated_port: 0,
-    }
+    Decision::new(BackendIndex(number), number as u16)
 }

@@ -68,6 +68,12 @@ pub trait PacketBuf: Send {
     fn trim_front(&mut self, count: usize);
     /// Shortens the packet to `length` bytes (no effect if it is not longer).
     fn truncate(&mut self, length: usize);
+    /// Leaves `length` bytes from `start` on, or what there is of them.
+    #[inline]
+    fn narrow(&mut self, start: usize, length: usize) {
+        self.trim_front(start);
+        self.truncate(length);
+    }
     /// Asks the NIC to fill in the UDP or TCP checksum on transmit; the field already holds the sum of the
     /// pseudo-header. Only called for ports whose driver said that it can.
     fn offload_l4_checksum(&mut self, layout: L4Offload);
@@ -96,20 +102,22 @@ pub const HEADROOM: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct HeapBuf {
     memory: Box<[u8]>,
-    start: usize,
-    length: usize,
+    /// At most the memory's length, as is the sum of both: `u32`s so that adding them cannot overflow, and to be small.
+    start: u32,
+    length: u32,
 }
 
 impl HeapBuf {
-    /// An empty buffer with [`HEADROOM`] bytes before and `room` bytes behind it.
+    /// An empty buffer with [`HEADROOM`] bytes before and `room` bytes (below 4 GiB) behind it.
     pub fn with_room(room: usize) -> Self {
-        Self { memory: vec![0; HEADROOM + room].into(), start: HEADROOM, length: 0 }
+        let room = room.min(u32::MAX as usize - HEADROOM);
+        Self { memory: vec![0; HEADROOM + room].into(), start: HEADROOM as u32, length: 0 }
     }
 
     /// A buffer that holds `packet`, with room for a tag and headers behind and before it.
     pub fn from_packet(packet: &[u8]) -> Self {
         let mut buffer = Self::with_room(packet.len().max(2048) + 64);
-        buffer.length = packet.len();
+        buffer.length = packet.len() as u32;
         buffer.data_mut().copy_from_slice(packet);
         buffer
     }
@@ -119,43 +127,63 @@ impl PacketBuf for HeapBuf {
     /// Plain memory has no NIC: ports on it never announce the capability.
     fn offload_l4_checksum(&mut self, _layout: L4Offload) {}
 
+    #[inline]
     fn data(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.length]
+        let (start, length) = (self.start as usize, self.length as usize);
+        self.memory.get(start..start + length).unwrap_or_default()
     }
 
+    #[inline]
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.length]
+        let (start, length) = (self.start as usize, self.length as usize);
+        self.memory.get_mut(start..start + length).unwrap_or_default()
     }
 
+    #[inline]
     fn headroom(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
+    #[inline]
     fn tailroom(&self) -> usize {
-        self.memory.len() - self.start - self.length
+        self.memory.len() - self.start as usize - self.length as usize
     }
 
+    #[inline]
     fn grow_front(&mut self, count: usize) -> Result<(), NoRoom> {
-        self.start = self.start.checked_sub(count).ok_or(NoRoom(count))?;
-        self.length += count;
+        if count > self.headroom() {
+            return Err(NoRoom(count));
+        }
+        self.start -= count as u32;
+        self.length += count as u32;
         Ok(())
     }
 
+    #[inline]
     fn grow_back(&mut self, count: usize) -> Result<(), NoRoom> {
         if count > self.tailroom() {
             return Err(NoRoom(count));
         }
-        self.length += count;
+        self.length += count as u32;
         Ok(())
     }
 
+    #[inline]
     fn trim_front(&mut self, count: usize) {
-        let count = count.min(self.length);
+        let count = count.min(self.length as usize) as u32;
         self.start += count;
         self.length -= count;
     }
 
+    #[inline]
+    fn narrow(&mut self, start: usize, length: usize) {
+        let start = start.min(self.length as usize);
+        self.start += start as u32;
+        self.length = length.min(self.length as usize - start) as u32;
+    }
+
+    #[inline]
     fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
+        self.length = length.min(self.length as usize) as u32;
     }
 }

@@ -156,6 +156,15 @@ impl Frame {
     }
 }
 
+/// What kind of packet an untagged frame to the station `to` carries, and that packet with any padding behind it.
+/// `None` for every other frame: [`Frame::parse`] tells what it is. Cheaper than that, for what nearly every frame is.
+#[inline(always)]
+pub fn untagged_to(to: MacAddress, data: &[u8]) -> Option<(EtherType, &[u8])> {
+    let (header, payload) = data.split_first_chunk::<HEADER_LENGTH>()?;
+    let ethertype = EtherType(u16::from_be_bytes([header[12], header[13]]));
+    (header.first_chunk() == Some(&to.0) && !ethertype.is_vlan() && !to.is_multicast()).then_some((ethertype, payload))
+}
+
 /// Writes an untagged header.
 #[inline]
 pub fn write(header: &mut [u8; HEADER_LENGTH], destination: MacAddress, source: MacAddress, ethertype: EtherType) {

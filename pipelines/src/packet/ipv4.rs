@@ -91,14 +91,13 @@ pub fn checksum_is_right(packet: &[u8]) -> bool {
 /// (the packet's TTL is 1 or 0) or the header is truncated.
 #[inline]
 pub fn decrement_ttl(packet: &mut [u8]) -> Option<()> {
-    let [ttl, protocol, c0, c1] = bytes_at_mut(packet, 8)?;
+    let [ttl, _, c0, c1] = bytes_at_mut(packet, 8)?;
     if *ttl <= 1 {
         return None;
     }
-    let old = u16::from_be_bytes([*ttl, *protocol]);
     *ttl -= 1;
-    let new = u16::from_be_bytes([*ttl, *protocol]);
-    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+    // The word of TTL and protocol is less by one in its high byte.
+    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), 0x0100, 0).to_be_bytes();
     Some(())
 }
 

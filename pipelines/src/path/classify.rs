@@ -10,7 +10,7 @@ use crate::buffer::{ChecksumState, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
 use crate::packet::udp::{self, Udp};
-use crate::packet::{EtherType, Fragment, Frame, Ports, Protocol};
+use crate::packet::{EtherType, Fragment, Frame, Ports, Protocol, ethernet, ipv4};
 use crate::tables::{PortEntry, Route, Tables, Twin};
 
 /// Parses frames that came in by `port` and decides their way. What `packets` has no room for stays in `frames`.
@@ -32,11 +32,13 @@ pub fn classify<'t, B: PacketBuf>(
         verdict: Verdict::Route,
     }));
     for packet in packets.iter_mut().skip(before) {
-        let verdict = match entry {
+        let decided = match entry {
             Some(entry) => decide(packet, port, entry, &mut recent, tables),
             None => Err(DropReason::NotForUs),
         };
-        packet.verdict = verdict.unwrap_or_else(Verdict::Drop);
+        if let Err(reason) = decided {
+            packet.verdict = Verdict::Drop(reason);
+        }
     }
 }
 
@@ -51,53 +53,41 @@ struct Recent {
     service: Option<IpAddr>,
 }
 
-fn decide<'t, B: PacketBuf>(
-    packet: &mut Packet<'t, B>,
+/// Parses the packet and gives it its verdict, unless it has the right one already.
+fn decide<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
     port: PortId,
     entry: &PortEntry,
     recent: &mut Recent,
     tables: &Tables,
-) -> Result<Verdict<'t>, DropReason> {
-    let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
-    let frame = Frame::parse(packet.buffer.data())?;
-    let multicast = frame.destination.is_multicast();
-    if !multicast && frame.destination != entry.mac {
-        return Err(DropReason::NotForUs);
+) -> Result<(), DropReason> {
+    let checksum = packet.buffer.ip_checksum();
+    match ethernet::untagged_to(entry.mac, packet.buffer.data()) {
+        Some((EtherType::IPV4, ip)) => {
+            packet.parsed.read_ipv4(ip)?;
+            verify_checksum(checksum, ip)?;
+        }
+        Some((EtherType::IPV6, ip)) => packet.parsed.read_ipv6(ip)?,
+        Some(_) | None => return unusual(packet, port, entry),
     }
-    if frame.vlans[0].is_some() {
-        return to_kernel;
-    }
-    let l3 = frame.l3_offset;
-    let ip = frame.payload(packet.buffer.data());
-    match frame.ethertype {
-        EtherType::IPV4 => packet.parsed.read_ipv4(ip)?,
-        EtherType::IPV6 => packet.parsed.read_ipv6(ip)?,
-        _ => return to_kernel,
-    }
+    let l3 = ethernet::HEADER_LENGTH;
     let parsed = &packet.parsed;
-    match packet.buffer.ip_checksum() {
-        ChecksumState::Good => {}
-        ChecksumState::Bad => return Err(DropReason::Ipv4BadChecksum),
-        ChecksumState::Unknown => parsed.verify_header_checksum(ip)?,
-    }
-    if multicast {
-        return to_kernel;
-    }
     if let Some((address, number, tunnel)) = recent.listener
-        && address == parsed.destination
         && parsed.protocol == Protocol::UDP
         && parsed.ports.is_some_and(|ports| ports.destination == number)
+        && address == parsed.destination
     {
         return to_tunnel(packet, port, l3, tunnel);
     }
     if recent.service == Some(parsed.destination) {
-        return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+        return to_service(packet, port, l3);
     }
-    let is_known = |(source, destination)| source == parsed.source && destination == parsed.destination;
-    if !recent.forwarded.is_some_and(is_known) {
+    let is_known =
+        |(source, destination): &(IpAddr, IpAddr)| *source == parsed.source && *destination == parsed.destination;
+    if !recent.forwarded.as_ref().is_some_and(is_known) {
         if tables.services.has_address(parsed.destination) {
             recent.service = Some(parsed.destination);
-            return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+            return to_service(packet, port, l3);
         }
         if tables.is_local(parsed.destination) {
             return to_node(packet, port, l3, recent, tables);
@@ -111,45 +101,88 @@ fn decide<'t, B: PacketBuf>(
         recent.forwarded = Some((parsed.source, parsed.destination));
     }
     let length = parsed.total_length as usize;
-    packet.buffer.trim_front(l3);
-    packet.buffer.truncate(length);
-    Ok(Verdict::Route)
+    packet.buffer.narrow(l3, length);
+    Ok(())
+}
+
+/// Whether the IPv4 header's checksum is right, by the NIC's word or by our own sum.
+#[inline(always)]
+fn verify_checksum(by_nic: ChecksumState, ip: &[u8]) -> Result<(), DropReason> {
+    let is_right = match by_nic {
+        ChecksumState::Good => true,
+        ChecksumState::Bad => false,
+        ChecksumState::Unknown => ipv4::checksum_is_right(ip),
+    };
+    if is_right { Ok(()) } else { Err(DropReason::Ipv4BadChecksum) }
+}
+
+/// A frame that is tagged, to several stations, to another station or not of IP: the kernel's, if it is sound.
+#[cold]
+fn unusual<B: PacketBuf>(packet: &mut Packet<'_, B>, port: PortId, entry: &PortEntry) -> Result<(), DropReason> {
+    let checksum = packet.buffer.ip_checksum();
+    let frame = Frame::parse(packet.buffer.data())?;
+    if !frame.destination.is_multicast() && frame.destination != entry.mac {
+        return Err(DropReason::NotForUs);
+    }
+    let ip = frame.payload(packet.buffer.data());
+    match frame.ethertype {
+        _ if frame.vlans[0].is_some() => {}
+        EtherType::IPV4 => {
+            packet.parsed.read_ipv4(ip)?;
+            verify_checksum(checksum, ip)?;
+        }
+        EtherType::IPV6 => packet.parsed.read_ipv6(ip)?,
+        _ => {}
+    }
+    to_kernel(packet, port)
+}
+
+#[cold]
+fn to_kernel<B>(packet: &mut Packet<'_, B>, port: PortId) -> Result<(), DropReason> {
+    packet.verdict = Verdict::Punt(Twin::Port(port));
+    Ok(())
+}
+
+/// A packet that may belong to a service; its frame stays whole until that is known.
+fn to_service<B: PacketBuf>(packet: &mut Packet<'_, B>, port: PortId, l3: usize) -> Result<(), DropReason> {
+    packet.verdict = Verdict::Dispatch { port, l3_offset: l3 as u8 };
+    Ok(())
 }
 
 /// A packet to one of our own addresses: a tunnel's message, or the kernel's.
-fn to_node<'t, B: PacketBuf>(
-    packet: &Packet<'t, B>,
+fn to_node<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
     port: PortId,
     l3: usize,
     recent: &mut Recent,
     tables: &Tables,
-) -> Result<Verdict<'t>, DropReason> {
-    let to_kernel = Ok(Verdict::Punt(Twin::Port(port)));
+) -> Result<(), DropReason> {
     let parsed = &packet.parsed;
     let stands_in = |ports: &Ports| tables.services.translates() && may_stand_in(ports.destination);
     if parsed.ports.as_ref().is_some_and(stands_in) {
-        return Ok(Verdict::Dispatch { port, l3_offset: l3 as u8 });
+        return to_service(packet, port, l3);
     }
-    let Some(ports) = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP) else { return to_kernel };
-    let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel };
+    let ports = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP);
+    let Some(ports) = ports else { return to_kernel(packet, port) };
+    let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel(packet, port) };
     recent.listener = Some((parsed.destination, ports.destination, *tunnel));
     to_tunnel(packet, port, l3, *tunnel)
 }
 
 /// A datagram to a tunnel's port.
-fn to_tunnel<'t, B: PacketBuf>(
-    packet: &Packet<'t, B>,
+#[inline]
+fn to_tunnel<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
     port: PortId,
     l3: usize,
     tunnel: TunnelId,
-) -> Result<Verdict<'t>, DropReason> {
+) -> Result<(), DropReason> {
     let parsed = &packet.parsed;
     if parsed.fragment != Fragment::No {
         return Err(DropReason::OuterFragment);
     }
     let ip = packet.buffer.data().get(l3..).unwrap_or_default();
-    let segment = parsed.l4(ip);
-    let datagram = Udp::parse(segment)?;
+    let datagram = Udp::parse(parsed.l4(ip))?;
     match packet.buffer.l4_checksum() {
         ChecksumState::Good => {}
         ChecksumState::Bad => return Err(DropReason::UdpBadChecksum),
@@ -157,12 +190,14 @@ fn to_tunnel<'t, B: PacketBuf>(
         // RFC 8200 section 8.1 has no such leave, but the same holds.
         ChecksumState::Unknown => {}
     }
-    Ok(Verdict::Open {
+    packet.verdict = Verdict::Open {
         tunnel,
         port,
         message: (l3 + usize::from(parsed.l4_offset) + udp::HEADER_LENGTH) as u16,
-        length: datagram.payload(segment).len() as u16,
-    })
+        // `Udp::parse` takes no datagram shorter than its header.
+        length: datagram.length.saturating_sub(udp::HEADER_LENGTH as u16),
+    };
+    Ok(())
 }
 
 /// Whether a unicast packet with this address may cross the node (RFC 1812 section 5.3.7, RFC 4291 section 2.5).

@@ -25,17 +25,16 @@ pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
                 }
             },
         };
-        let header = match packet.buffer.data().first().map(|byte| byte >> 4) {
-            Some(4) => &way.ipv4,
-            Some(_) | None => &way.ipv6,
-        };
-        let grown = packet.buffer.grow_front(ethernet::HEADER_LENGTH);
-        packet.verdict = match (grown, packet.buffer.data_mut().first_chunk_mut()) {
-            (Ok(()), Some(place)) => {
-                *place = *header;
-                Verdict::Send(port)
-            }
-            (Ok(()), None) | (Err(_), _) => Verdict::Drop(DropReason::BufferNoRoom),
+        packet.verdict = match packet.buffer.grow_front(ethernet::HEADER_LENGTH) {
+            Ok(()) => match packet.buffer.data_mut().split_first_chunk_mut() {
+                Some((header, [first, ..])) => {
+                    *header = if *first >> 4 == 4 { way.ipv4 } else { way.ipv6 };
+                    Verdict::Send(port)
+                }
+                // No stage before lets an empty packet come here.
+                Some((_, [])) | None => Verdict::Drop(DropReason::Undecided),
+            },
+            Err(_) => Verdict::Drop(DropReason::BufferNoRoom),
         };
     }
 }

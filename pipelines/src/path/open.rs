@@ -16,7 +16,7 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
 use crate::packet::Parsed;
-use crate::packet::ecn::{self, Inconsistent};
+use crate::packet::ecn::{self, Ecn, Inconsistent};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
@@ -24,13 +24,11 @@ use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
 use crate::wireguard::{Endpoint, Receiver, message};
 
-/// A data message on its way to and through the AEAD.
+/// A data message on its way to and through the AEAD: its packet's buffer holds the encrypted packet and its tag.
 struct Pending {
     counter: u64,
     packet: u8,
     run: u8,
-    start: u16,
-    length: u16,
 }
 
 /// Messages in a row to one session by one tunnel's port: looked up, judged and noted once.
@@ -77,8 +75,8 @@ fn find_messages<'t, B: PacketBuf, O: Outputs<B>>(
 ) {
     for (number, packet) in packets.iter_mut().enumerate() {
         let Verdict::Open { tunnel, port, message: start, length } = packet.verdict else { continue };
-        let (from, to) = (usize::from(start), usize::from(start) + usize::from(length));
-        let bytes = packet.buffer.data().get(from..to).unwrap_or_default();
+        let (start, length) = (usize::from(start), usize::from(length));
+        let bytes = packet.buffer.data().get(start..start + length).unwrap_or_default();
         let Ok(header) = Data::parse(bytes) else {
             packet.verdict = Verdict::Drop(not_data(packet, bytes, tunnel, pipeline, scene, out));
             continue;
@@ -97,8 +95,9 @@ fn find_messages<'t, B: PacketBuf, O: Outputs<B>>(
                 }
             }
         }
-        let run = (messages.runs.len() - 1) as u8;
-        messages.pending.push(Pending { counter: header.counter, packet: number as u8, run, start, length });
+        let run = messages.runs.len().wrapping_sub(1) as u8;
+        messages.pending.push(Pending { counter: header.counter, packet: number as u8, run });
+        packet.buffer.narrow(start + DATA_HEADER_SIZE, length - DATA_HEADER_SIZE);
     }
 }
 
@@ -139,28 +138,24 @@ fn find_slot<B>(receiver: u32, pipeline: &Pipeline<B>) -> Result<SlotIndex, Else
 /// Has the memory of all sessions of the burst fetched at once: with many peers none of it is in the cache, and one
 /// wait for all is shorter than one after the other.
 fn prefetch_sessions<B>(messages: &Messages, pipeline: &Pipeline<B>) {
-    let firsts = messages.pending.chunk_by(|a, b| a.run == b.run).filter_map(|run| run.first());
-    for (run, first) in messages.runs.iter().zip(firsts) {
+    for run in &messages.runs {
         if let Some(receiver) = pipeline.slots.get(run.slot) {
-            receiver.prefetch(first.counter);
+            receiver.prefetch();
         }
     }
+    // Whose session it is, is asked after the AEAD: these loads have its time.
     for run in &messages.runs {
         if let Some(receiver) = pipeline.slots.get(run.slot) {
             receiver.peer.prefetch();
-            receiver.session.prefetch();
         }
     }
 }
 
 /// Whether there is a session for the run that may still be used.
 fn check_session<B>(run: &Run, pipeline: &Pipeline<B>, scene: &Scene<'_>) -> Result<(), DropReason> {
-    let receiver = pipeline.slots.get(run.slot).filter(|receiver| receiver.peer.tunnel == run.tunnel);
+    let receiver = pipeline.slots.get(run.slot).filter(|receiver| receiver.tunnel == run.tunnel);
     let receiver = receiver.ok_or(DropReason::WireguardNoSession)?;
-    if receiver.peer.is_removed() {
-        return Err(DropReason::PeerRemoved);
-    }
-    if receiver.session.is_expired(scene.now) {
+    if receiver.is_expired(scene.now) {
         return Err(DropReason::WireguardSessionExpired);
     }
     Ok(())
@@ -186,9 +181,7 @@ fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipe
             packet.verdict = Verdict::Drop(reason);
             continue;
         }
-        let sealed =
-            usize::from(wanted.start) + DATA_HEADER_SIZE..usize::from(wanted.start) + usize::from(wanted.length);
-        let buffer = packet.buffer.data_mut().get_mut(sealed).unwrap_or_default();
+        let buffer = packet.buffer.data_mut();
         // `check_session` saw the slot in use, and nothing in between changes slots.
         let Some(receiver) = pipeline.slots.get(run.slot) else { continue };
         jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
@@ -226,9 +219,14 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
         }
         let Pipeline { slots, counters, admission, .. } = pipeline;
         let Some(receiver) = slots.get_mut(run.slot) else { continue };
+        let is_removed = receiver.peer.is_removed();
         let mut heard: Option<Heard> = None;
         for (number, wanted) in (first_number..).zip(messages_of_run) {
             let Some(packet) = packets.get_mut(usize::from(wanted.packet)) else { continue };
+            if is_removed {
+                packet.verdict = Verdict::Drop(DropReason::PeerRemoved);
+                continue;
+            }
             if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver) {
                 // What was dropped before the AEAD keeps its reason.
                 if matches!(packet.verdict, Verdict::Open { .. }) {
@@ -236,16 +234,17 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
                 }
                 continue;
             }
-            let from = Source::of(&packet.parsed);
+            let sealed = packet.buffer.data().len();
             match &mut heard {
-                Some(heard) if heard.from == from => heard.add(wanted),
+                Some(heard) if heard.from.is_of(&packet.parsed) => heard.add(sealed),
                 heard => {
-                    if let Some(done) = heard.replace(Heard::new(from, wanted)) {
+                    let new = Heard::new(Source::of(&packet.parsed), sealed);
+                    if let Some(done) = heard.replace(new) {
                         done.note(receiver, counters, admission, scene.now, out);
                     }
                 }
             }
-            packet.verdict = match unwrap(packet, wanted, run.tunnel, receiver, scene.tables) {
+            packet.verdict = match unwrap(packet, run.tunnel, receiver, scene.tables) {
                 Ok(()) => Verdict::Route,
                 Err(reason) => Verdict::Drop(reason),
             };
@@ -267,19 +266,16 @@ fn prove(wanted: &Pending, authentic: bool, receiver: &mut Receiver) -> Result<(
 /// Leaves only the inner packet in the buffer, if the peer may send it.
 fn unwrap<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
-    wanted: &Pending,
     tunnel: TunnelId,
     receiver: &mut Receiver,
     tables: &Tables,
 ) -> Result<(), DropReason> {
     let outer_ecn = packet.parsed.ecn();
-    let room = wanted.inner_length();
-    packet.buffer.trim_front(usize::from(wanted.start) + DATA_HEADER_SIZE);
-    packet.buffer.truncate(room);
-    if room == 0 {
+    // Only with a tag is it authentic.
+    let Some((data @ [_, ..], _tag)) = packet.buffer.data().split_last_chunk::<TAG_SIZE>() else {
+        packet.buffer.truncate(0);
         return Err(DropReason::Consumed);
-    }
-    let data = packet.buffer.data();
+    };
     let read = match data.first().map(|first| first >> 4) {
         Some(4) => packet.parsed.read_ipv4(data),
         Some(6) => packet.parsed.read_ipv6(data),
@@ -297,9 +293,14 @@ fn unwrap<B: PacketBuf>(
         }
         receiver.allowed_source = Some((tables.epoch, inner.source));
     }
-    let (length, inner_ecn) = (inner.total_length as usize, inner.ecn());
+    let length = inner.total_length as usize;
     packet.buffer.truncate(length);
     packet.origin = Origin::Tunnel(tunnel);
+    if outer_ecn == Ecn::NotEct {
+        // The inner field stays, whatever it is.
+        return Ok(());
+    }
+    let inner_ecn = packet.parsed.ecn();
     let ecn = ecn::decapsulate(inner_ecn, outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
     if ecn != inner_ecn {
         packet.parsed.set_ecn(packet.buffer.data_mut(), ecn);
@@ -321,15 +322,14 @@ impl Source {
         Self { address: outer.source, port, local: outer.destination }
     }
 
+    fn is_of(&self, outer: &Parsed) -> bool {
+        self.address == outer.source
+            && self.local == outer.destination
+            && self.port == outer.ports.map_or(0, |ports| ports.source)
+    }
+
     fn endpoint(&self) -> Endpoint {
         Endpoint { remote: SocketAddr::new(self.address, self.port), local: Some(self.local) }
-    }
-}
-
-impl Pending {
-    /// Bytes of the padded packet inside: `Data::parse` took no message that is shorter than a keepalive.
-    fn inner_length(&self) -> usize {
-        usize::from(self.length).saturating_sub(DATA_HEADER_SIZE + TAG_SIZE)
     }
 }
 
@@ -342,16 +342,17 @@ struct Heard {
 }
 
 impl Heard {
-    fn new(from: Source, message: &Pending) -> Self {
+    /// `sealed` is the length of the encrypted packet with its tag.
+    fn new(from: Source, sealed: usize) -> Self {
         let mut heard = Self { from, messages: 0, bytes: 0, content: Content::Empty };
-        heard.add(message);
+        heard.add(sealed);
         heard
     }
 
-    fn add(&mut self, message: &Pending) {
+    fn add(&mut self, sealed: usize) {
         self.messages += 1;
-        self.bytes += u64::from(message.length);
-        if message.inner_length() > 0 {
+        self.bytes += (DATA_HEADER_SIZE + sealed) as u64;
+        if sealed > TAG_SIZE {
             self.content = Content::Data;
         }
     }
@@ -367,6 +368,7 @@ impl Heard {
         counters.opened.add(self.messages);
         let second = Some(now.as_seconds());
         let is_noted = std::mem::replace(&mut receiver.noted, second) == second;
+        let is_news = receiver.confirm();
         let peer = &receiver.peer;
         let from = self.from.endpoint();
         let moved = peer.endpoint.load() != Some(from);
@@ -381,11 +383,11 @@ impl Heard {
         peer.activity.received(now, self.content);
         peer.traffic.received(self.bytes);
         let mut lost = 0;
-        if receiver.session.confirm() {
+        if is_news {
             let event = HandshakeEvent::Confirmed(peer.index, receiver.session.local_index);
             lost += u64::from(out.tell_handshaker(event).is_err());
         }
-        if receiver.session.wants_rekey_on_receive(now)
+        if receiver.wants_rekey(now)
             && peer.want_handshake()
             && out.tell_handshaker(HandshakeEvent::Wanted(peer.index)).is_err()
         {

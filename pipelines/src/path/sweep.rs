@@ -21,33 +21,56 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
     out: &mut O,
 ) {
     for packet in packets.drain(..) {
-        let Packet { buffer, parsed, origin, verdict } = packet;
-        match verdict {
+        match packet.verdict {
             Verdict::Send(port) => {
-                if let Err(frame) = out.send(port, buffer) {
+                if let Err(frame) = out.send(port, packet.buffer) {
                     discard(frame, DropReason::TransmitQueueFull, pipeline, out);
                 }
             }
-            Verdict::Punt(twin) => punt(buffer, &parsed, twin, pipeline, scene, out),
-            Verdict::HandOff { to, port } => hand_off(buffer, to, port, pipeline, out),
-            Verdict::HoldForSession(peer) => {
-                let waits_for = WaitFor::Session(Arc::clone(peer));
-                hold(Waiting { buffer, parsed, origin }, waits_for, pipeline, scene, out);
-            }
-            Verdict::HoldForNeighbour(port, address) => {
-                if out.tell_control(ControlEvent::NeighbourWanted(port, address)).is_err() {
-                    pipeline.counters.events_lost.add(1);
-                }
-                hold(Waiting { buffer, parsed, origin }, WaitFor::Neighbour(port, address), pipeline, scene, out);
-            }
-            Verdict::Drop(reason) => discard(buffer, reason, pipeline, out),
             Verdict::Open { .. }
             | Verdict::Dispatch { .. }
             | Verdict::Route
             | Verdict::Seal(_)
-            | Verdict::Emit { .. } => {
-                discard(buffer, DropReason::Undecided, pipeline, out);
+            | Verdict::Emit { .. }
+            | Verdict::Punt(_)
+            | Verdict::HandOff { .. }
+            | Verdict::HoldForSession(_)
+            | Verdict::HoldForNeighbour(..)
+            | Verdict::Drop(_) => act(packet, pipeline, scene, out),
+        }
+    }
+}
+
+/// Does with a packet what was decided, when that is not to send it. Apart, so that the packet is copied only here.
+#[inline(never)]
+fn act<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: Packet<'t, B>,
+    pipeline: &mut Pipeline<B>,
+    scene: &Scene<'t>,
+    out: &mut O,
+) {
+    let Packet { buffer, parsed, origin, verdict } = packet;
+    match verdict {
+        Verdict::Punt(twin) => punt(buffer, &parsed, twin, pipeline, scene, out),
+        Verdict::HandOff { to, port } => hand_off(buffer, to, port, pipeline, out),
+        Verdict::HoldForSession(peer) => {
+            let waits_for = WaitFor::Session(Arc::clone(peer));
+            hold(Waiting { buffer, parsed, origin }, waits_for, pipeline, scene, out);
+        }
+        Verdict::HoldForNeighbour(port, address) => {
+            if out.tell_control(ControlEvent::NeighbourWanted(port, address)).is_err() {
+                pipeline.counters.events_lost.add(1);
             }
+            hold(Waiting { buffer, parsed, origin }, WaitFor::Neighbour(port, address), pipeline, scene, out);
+        }
+        Verdict::Drop(reason) => discard(buffer, reason, pipeline, out),
+        Verdict::Open { .. }
+        | Verdict::Dispatch { .. }
+        | Verdict::Route
+        | Verdict::Seal(_)
+        | Verdict::Emit { .. }
+        | Verdict::Send(_) => {
+            discard(buffer, DropReason::Undecided, pipeline, out);
         }
     }
 }

@@ -14,63 +14,74 @@ use crate::time::Instant;
 /// A peer of a tunnel.
 ///
 /// Workers update it once for a run of its packets; the handshaker reads its activity to run the timers.
+///
+/// ```text
+///  line 0   endpoint | next session | tunnel | removed, has next, handshake wanted
+///  line 1   activity | traffic | current session
+///  line 2   what packets do not need
+/// ```
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Peer {
-    /// Its number in this process.
-    pub index: PeerIndex,
-    /// The tunnel it belongs to.
-    pub tunnel: TunnelId,
-    /// Its static public key.
-    pub public_key: [u8; 32],
     /// Where to send to.
     pub endpoint: EndpointCell,
+    next: ArcSwapOption<Session>,
+    /// The tunnel it belongs to.
+    pub tunnel: TunnelId,
+    removed: AtomicBool,
+    /// Whether there is a next session: cheaper than a look at it.
+    has_next: AtomicBool,
+    handshake_wanted: AtomicBool,
     /// When it was last heard and spoken to.
     pub activity: Activity,
     /// What went to and came from it.
     pub traffic: Traffic,
+    current: ArcSwapOption<Session>,
+    /// Its static public key.
+    pub public_key: [u8; 32],
+    /// Its number in this process.
+    pub index: PeerIndex,
     /// Seconds between persistent keepalives; 0 for none.
     pub persistent_keepalive: AtomicU16,
-    current: ArcSwapOption<Session>,
-    next: ArcSwapOption<Session>,
-    removed: AtomicBool,
-    handshake_wanted: AtomicBool,
 }
+
+// The drawing above holds.
+const _: () = assert!(std::mem::offset_of!(Peer, activity) == 64 && std::mem::offset_of!(Peer, public_key) == 128);
 
 impl Peer {
     /// A peer without session or endpoint.
     pub fn new(index: PeerIndex, tunnel: TunnelId, public_key: [u8; 32]) -> Self {
         Self {
-            index,
-            tunnel,
-            public_key,
             endpoint: EndpointCell::default(),
+            next: ArcSwapOption::empty(),
+            tunnel,
+            removed: AtomicBool::new(false),
+            has_next: AtomicBool::new(false),
+            handshake_wanted: AtomicBool::new(false),
             activity: Activity::default(),
             traffic: Traffic::default(),
-            persistent_keepalive: AtomicU16::new(0),
             current: ArcSwapOption::empty(),
-            next: ArcSwapOption::empty(),
-            removed: AtomicBool::new(false),
-            handshake_wanted: AtomicBool::new(false),
+            public_key,
+            index,
+            persistent_keepalive: AtomicU16::new(0),
         }
     }
 
     /// Has its memory fetched, for a look at it soon.
     pub fn prefetch(&self) {
-        prefetch_read(&self.index);
         prefetch_read(&self.endpoint);
         prefetch_read(&self.activity);
-        prefetch_read(&self.traffic);
-        prefetch_read(&self.current);
-        prefetch_read(&self.removed);
     }
 
     /// The session to send with now, if any: the next one as soon as it is confirmed, else the current one.
     ///
     /// The caller still checks its age ([`Session::is_expired`]).
     pub fn sending_session(&self) -> Guard<Option<Arc<Session>>> {
-        let next = self.next.load();
-        if next.as_ref().is_some_and(|session| session.is_confirmed()) {
-            return next;
+        if self.has_next.load(Ordering::Acquire) {
+            let next = self.next.load();
+            if next.as_ref().is_some_and(|session| session.is_confirmed()) {
+                return next;
+            }
         }
         self.current.load()
     }
@@ -85,7 +96,10 @@ impl Peer {
 
     /// Makes `session` the one to send with once it is confirmed. As for [`Peer::set_current`], keep what comes back.
     pub fn set_next(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
-        self.next.swap(session)
+        let has_next = session.is_some();
+        let before = self.next.swap(session);
+        self.has_next.store(has_next, Ordering::Release);
+        before
     }
 
     /// Stops all traffic of this peer at once; there is no way back.

@@ -10,6 +10,7 @@ use super::constants::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_AFTER_TIME_REC
 use super::peer::Peer;
 use super::replay::ReplayWindow;
 use super::send_counter::SendCounter;
+use crate::ids::TunnelId;
 use crate::time::Instant;
 
 /// Which part we had in the handshake.
@@ -22,21 +23,24 @@ pub enum Role {
 }
 
 /// What a worker needs to encrypt to a peer. Shared by all workers.
+///
+/// What each packet needs comes first and takes 62 bytes, since with many peers every line of it is fetched anew.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Session {
     /// Encrypts our data messages.
     pub key: Key,
-    /// The peer's index for this session, as it goes on the wire (little-endian there).
-    pub remote_index: u32,
-    /// Our index for this session, as it goes on the wire.
-    pub local_index: u32,
-    /// Which part we had in the handshake.
-    pub role: Role,
-    /// When the handshake ended.
-    pub created: Instant,
     /// The nonces.
     pub counter: SendCounter,
+    /// When the handshake ended.
+    pub created: Instant,
+    /// The peer's index for this session, as it goes on the wire (little-endian there).
+    pub remote_index: u32,
+    /// Which part we had in the handshake.
+    pub role: Role,
     confirmed: AtomicBool,
+    /// Our index for this session, as it goes on the wire.
+    pub local_index: u32,
 }
 
 impl Session {
@@ -66,29 +70,34 @@ impl Session {
     /// Has its memory fetched, for a look at it soon.
     pub fn prefetch(&self) {
         prefetch_read(&self.key);
-        prefetch_read(&self.counter);
-        prefetch_read(&self.created);
+        prefetch_read(&self.confirmed);
     }
 
     /// Whether it is too old to be used at all.
     pub fn is_expired(&self, now: Instant) -> bool {
-        now.since(self.created) >= REJECT_AFTER_TIME
+        is_expired(self.created, now)
     }
 
     /// Whether sending with it now should start a new handshake.
     pub fn wants_rekey(&self, now: Instant) -> bool {
         self.counter.wants_rekey() || (self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME)
     }
+}
 
-    /// Whether receiving with it now should start a new handshake: the initiator's last moment to have the next
-    /// session ready before this one ends, if it only receives.
-    pub fn wants_rekey_on_receive(&self, now: Instant) -> bool {
-        self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME_RECEIVING
-    }
+fn is_expired(created: Instant, now: Instant) -> bool {
+    now.since(created) >= REJECT_AFTER_TIME
 }
 
 /// What the home worker needs to decrypt from a peer. Owned by that worker alone.
+///
+/// ```text
+///  line 0   key | peer | session | created | tunnel, role, confirmed
+///  line 1   allowed source | noted | window: next, newest word
+///  line 2.. window: the ring
+/// ```
+/// With many peers every line is fetched anew for each packet, so that what nearly every packet needs is in two.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Receiver {
     /// Decrypts the peer's data messages.
     pub key: Key,
@@ -96,25 +105,51 @@ pub struct Receiver {
     pub peer: Arc<Peer>,
     /// The sending half, which a first authentic message confirms.
     pub session: Arc<Session>,
-    /// Which counters were seen.
-    pub window: ReplayWindow,
+    created: Instant,
+    /// The peer's tunnel.
+    pub tunnel: TunnelId,
+    role: Role,
+    /// Whether this worker has seen an authentic message.
+    confirmed: bool,
     /// The inner source that the peer was last seen to be allowed, and the epoch of the tables that said so.
     pub allowed_source: Option<(u64, IpAddr)>,
     /// The second in which the worker last noted where the peer is, so that it does so once a second.
     pub noted: Option<u64>,
+    /// Which counters were seen.
+    pub window: ReplayWindow,
 }
+
+// The drawing above holds.
+const _: () = assert!(std::mem::offset_of!(Receiver, allowed_source) == 64);
+const _: () = assert!(std::mem::offset_of!(Receiver, window) == 64 + 48);
 
 impl Receiver {
     /// The receiving half of a fresh session.
     pub fn new(key: Key, peer: Arc<Peer>, session: Arc<Session>) -> Self {
-        Self { key, peer, session, window: ReplayWindow::default(), allowed_source: None, noted: None }
+        let (created, role, tunnel) = (session.created, session.role, peer.tunnel);
+        let window = ReplayWindow::default();
+        Self { key, peer, session, created, tunnel, role, confirmed: false, allowed_source: None, noted: None, window }
     }
 
-    /// Has its memory fetched that the message with this counter needs.
-    pub fn prefetch(&self, counter: u64) {
+    /// Has its memory fetched that a message in order needs.
+    pub fn prefetch(&self) {
         prefetch_read(&self.key);
-        prefetch_read(&self.peer);
         prefetch_read(&self.allowed_source);
-        self.window.prefetch(counter);
+    }
+
+    /// Whether the session is too old to be used at all.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        is_expired(self.created, now)
+    }
+
+    /// Notes that an authentic data message arrived. Returns whether that was news to all.
+    pub fn confirm(&mut self) -> bool {
+        !std::mem::replace(&mut self.confirmed, true) && self.session.confirm()
+    }
+
+    /// Whether receiving with it now should start a new handshake: the initiator's last moment to have the next
+    /// session ready before this one ends, if it only receives.
+    pub fn wants_rekey(&self, now: Instant) -> bool {
+        self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME_RECEIVING
     }
 }

@@ -363,11 +363,12 @@ impl World {
         let this = &mut self.nodes[node];
         let index = Data::parse(message).unwrap().receiver;
         let place = this.layout.decode_local(index).unwrap();
-        let session = Arc::clone(&this.receivers[&place].session);
-        if session.confirm() && !this.loses_confirmations {
+        let receiver = this.receivers.get_mut(&place).unwrap();
+        let (is_news, wants_rekey) = (receiver.confirm(), receiver.wants_rekey(now));
+        if is_news && !this.loses_confirmations {
             this.handshaker.handle_confirmed(now, PEER, index);
         }
-        if session.wants_rekey_on_receive(now) && this.peer.want_handshake() {
+        if wants_rekey && this.peer.want_handshake() {
             this.handshaker.handle_wanted(now, wall, PEER);
         }
         if !packet.is_empty() {

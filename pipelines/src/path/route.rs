@@ -57,6 +57,7 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
 }
 
 /// Where a packet goes and how long it may be.
+#[derive(Clone, Copy)]
 pub(super) struct Way<'t> {
     /// [`Verdict::Emit`] or [`Verdict::Seal`].
     pub verdict: Verdict<'t>,

@@ -24,7 +24,7 @@ use arrayvec::ArrayVec;
 use super::outputs::Outputs;
 use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
-use super::route::{Refusal, refuse};
+use super::route::{Refusal, Way, refuse, way_to};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::{FlowHash, FlowKey};
 use crate::dispatch::nat::QuotedPacket;
@@ -44,6 +44,8 @@ struct Desk<'a, 't, B, O> {
     services: &'t Services,
     tick: Tick,
     out: &'a mut O,
+    /// The last server's way: mostly the next one's too.
+    last_way: Option<(BackendIndex, Way<'t>)>,
 }
 
 /// A packet that this stage decides about.
@@ -81,7 +83,8 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
     if services.is_empty() {
         return;
     }
-    let wanted = find(packets, services, pipeline);
+    let mut wanted = ArrayVec::new();
+    find(packets, services, pipeline, &mut wanted);
     if wanted.is_empty() {
         return;
     }
@@ -91,16 +94,16 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
         }
     }
     let tick = Tick::from(scene.now);
-    let mut desk = Desk { made, pipeline, scene, services, tick, out };
-    for Wanted { packet, task } in wanted {
-        let Some(packet) = packets.get_mut(packet) else { continue };
+    let mut desk = Desk { made, pipeline, scene, services, tick, out, last_way: None };
+    for Wanted { packet, task } in &wanted {
+        let Some(packet) = packets.get_mut(*packet) else { continue };
         let outcome = match task {
-            Task::Forward(service, key, hash) => forward::forward(packet, service, &key, hash, &mut desk),
+            Task::Forward(service, key, hash) => forward::forward(packet, service, key, *hash, &mut desk),
             Task::Gateway(service) => gateway::forward(packet, service, &mut desk),
             Task::Back(service, server) => back::back(packet, service, server, &mut desk),
             Task::Translated(service, server) => translate::back(packet, service, server, &mut desk),
             Task::LaterFragment => fragments::later(packet, &mut desk),
-            Task::Error(quoted) => quote::error(packet, &quoted, &mut desk),
+            Task::Error(quoted) => quote::error(packet, quoted, &mut desk),
         };
         packet.verdict = match outcome {
             Ok(verdict) => verdict,
@@ -112,6 +115,19 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
 }
 
 impl<'t, B: PacketBuf, O: Outputs<B>> Desk<'_, 't, B, O> {
+    /// The way to a server.
+    #[inline]
+    fn way_to_server(&mut self, server: &Backend) -> Result<Way<'t>, Refusal> {
+        match self.last_way {
+            Some((known, way)) if known == server.index => Ok(way),
+            Some(_) | None => {
+                let way = way_to(server.address, self.scene.tables)?;
+                self.last_way = Some((server.index, way));
+                Ok(way)
+            }
+        }
+    }
+
     fn refuse(&mut self, packet: &Packet<'t, B>, refusal: Refusal) -> Verdict<'t> {
         refuse(packet, refusal, self.made, self.pipeline, self.scene, self.out)
     }
@@ -122,8 +138,8 @@ fn find<'t, B: PacketBuf>(
     packets: &mut Packets<'t, B>,
     services: &'t Services,
     pipeline: &Pipeline<B>,
-) -> ArrayVec<Wanted<'t>, BURST> {
-    let mut wanted = ArrayVec::new();
+    wanted: &mut ArrayVec<Wanted<'t>, BURST>,
+) {
     // The socket of the last client's packet, with its service: mostly the next one's too.
     let mut last = None;
     for (number, packet) in packets.iter_mut().enumerate() {
@@ -152,7 +168,6 @@ fn find<'t, B: PacketBuf>(
             (None, _) => {}
         }
     }
-    wanted
 }
 
 /// The socket at which the last client's packet arrived, with its service.

@@ -18,7 +18,7 @@ use crate::packet::icmp_error::Cause;
 use crate::path::fragment::fragment;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Packet, Verdict};
-use crate::path::route::{Refusal, Way, clamp_for, hop, way_to};
+use crate::path::route::{Refusal, Way, clamp_for, hop};
 use crate::tables::Tables;
 
 /// Where a packet goes.
@@ -39,7 +39,7 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     to: To<'t>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
-    let way = way_to(to.server.address, desk.scene.tables)?;
+    let way = desk.way_to_server(to.server)?;
     let encapsulation = encapsulation_of(to.service.forward);
     if to.service.forward == Forward::L2 && !is_on_link(&way, to.server) {
         return Err(DropReason::ServerNotOnLink.into());
@@ -67,6 +67,7 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     if fits {
         return Ok(way.verdict);
     }
+    packet.parsed = Parsed::from_ip(packet.buffer.data()).map_err(DropReason::from)?;
     Ok(fragment(packet, &way.verdict, room + overhead, desk.made, desk.pipeline, desk.scene, desk.out))
 }
 
@@ -97,7 +98,6 @@ fn encapsulate<'t, B: PacketBuf, O: Outputs<B>>(
     encapsulation
         .wrap(&mut packet.buffer, &packet.parsed, ends, to.entropy, ip_id)
         .map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
-    packet.parsed = Parsed::from_ip(packet.buffer.data()).map_err(DropReason::from)?;
     Ok(())
 }
 

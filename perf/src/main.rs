@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use jetway_engine::dpdk::device::Device;
+use jetway_engine::heap::HugePageHeap;
 use jetway_perf::result::Results;
 use jetway_perf::sample::Effort;
 use jetway_perf::traffic::Size;
@@ -15,6 +16,10 @@ use jetway_perf::{
     acceptance, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
     rfc2544, scale, system, under_test, workers,
 };
+
+/// As the process `jetway` has it.
+#[global_allocator]
+static HEAP: HugePageHeap = HugePageHeap;
 
 /// Measures Jetway, beside other implementations where there are any, in one run on one core.
 #[derive(Parser)]

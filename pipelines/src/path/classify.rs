@@ -68,9 +68,20 @@ fn decide<B: PacketBuf>(
             verify_checksum(checksum, ip)?;
         }
         Some((EtherType::IPV6, ip)) => packet.parsed.read_ipv6(ip)?,
-        Some(_) | None => return unusual(packet, port, entry),
+        Some(_) | None => return unusual(packet, port, entry, recent, tables),
     }
-    let l3 = ethernet::HEADER_LENGTH;
+    judge(packet, port, ethernet::HEADER_LENGTH, recent, tables)
+}
+
+/// Gives a packet to us alone, parsed at `l3`, its verdict.
+#[inline(always)]
+fn judge<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
+    port: PortId,
+    l3: usize,
+    recent: &mut Recent,
+    tables: &Tables,
+) -> Result<(), DropReason> {
     let parsed = &packet.parsed;
     if let Some((address, number, tunnel)) = recent.listener
         && parsed.protocol == Protocol::UDP
@@ -116,25 +127,37 @@ fn verify_checksum(by_nic: ChecksumState, ip: &[u8]) -> Result<(), DropReason> {
     if is_right { Ok(()) } else { Err(DropReason::Ipv4BadChecksum) }
 }
 
-/// A frame that is tagged, to several stations, to another station or not of IP: the kernel's, if it is sound.
+/// A frame that is tagged, to several stations, to another station or not of IP: the kernel's, if it is sound. One that
+/// is tagged with a priority only is as good as untagged (IEEE 802.1Q section 6.9.1).
 #[cold]
-fn unusual<B: PacketBuf>(packet: &mut Packet<'_, B>, port: PortId, entry: &PortEntry) -> Result<(), DropReason> {
+fn unusual<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
+    port: PortId,
+    entry: &PortEntry,
+    recent: &mut Recent,
+    tables: &Tables,
+) -> Result<(), DropReason> {
     let checksum = packet.buffer.ip_checksum();
     let frame = Frame::parse(packet.buffer.data())?;
     if !frame.destination.is_multicast() && frame.destination != entry.mac {
         return Err(DropReason::NotForUs);
     }
+    if frame.vlans.iter().flatten().any(|tag| tag.vlan() != 0) {
+        return to_kernel(packet, port);
+    }
     let ip = frame.payload(packet.buffer.data());
     match frame.ethertype {
-        _ if frame.vlans[0].is_some() => {}
         EtherType::IPV4 => {
             packet.parsed.read_ipv4(ip)?;
             verify_checksum(checksum, ip)?;
         }
         EtherType::IPV6 => packet.parsed.read_ipv6(ip)?,
-        _ => {}
+        _ => return to_kernel(packet, port),
     }
-    to_kernel(packet, port)
+    if frame.destination.is_multicast() {
+        return to_kernel(packet, port);
+    }
+    judge(packet, port, frame.l3_offset, recent, tables)
 }
 
 #[cold]

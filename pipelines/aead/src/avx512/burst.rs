@@ -39,17 +39,14 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::seal_burst(jobs);
     }
-    let mut packets = Packets::new(any_key);
-    for (index, job) in jobs.iter_mut().enumerate() {
-        let Some(length) = text_length(job.buffer) else {
-            aws_lc::seal_burst(slice::from_mut(job));
-            continue;
-        };
-        packets.push(job.key, job.counter, job.buffer.as_mut_ptr(), length, index);
-    }
-    packets.arrange();
+    let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
+    let packets = Packets::of(buffers, any_key);
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
-    unsafe { seal(&packets) }
+    unsafe { seal(&packets) };
+    if packets.count < jobs.len() {
+        let others = jobs.iter_mut().filter(|job| text_length(job.buffer.len()).is_none());
+        others.for_each(|job| aws_lc::seal_burst(slice::from_mut(job)));
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
@@ -58,21 +55,18 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::open_burst(jobs);
     }
-    let mut packets = Packets::new(any_key);
-    for (index, job) in jobs.iter_mut().enumerate() {
-        let Some(length) = text_length(job.buffer) else {
-            aws_lc::open_burst(slice::from_mut(job));
-            continue;
-        };
-        packets.push(job.key, job.counter, job.buffer.as_mut_ptr(), length, index);
-    }
-    packets.arrange();
+    let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
+    let packets = Packets::of(buffers, any_key);
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
     let mut authentic = unsafe { open(&packets) };
     for &job in &packets.jobs[..packets.count] {
         // In bounds: it is an index of these jobs.
         jobs[usize::from(job)].authentic = authentic & 1 == 1;
         authentic >>= 1;
+    }
+    if packets.count < jobs.len() {
+        let others = jobs.iter_mut().filter(|job| text_length(job.buffer.len()).is_none());
+        others.for_each(|job| aws_lc::open_burst(slice::from_mut(job)));
     }
 }
 
@@ -82,7 +76,8 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn seal(packets: &Packets<'_>) {
-    let mut sixteens = Sixteens::make(packets);
+    let mut sixteens = Sixteens::new();
+    sixteens.fill(packets);
     // SAFETY: the caller's promise.
     unsafe {
         sixteens.apply_last_blocks(packets, u64::MAX);
@@ -98,7 +93,8 @@ unsafe fn seal(packets: &Packets<'_>) {
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn open(packets: &Packets<'_>) -> u64 {
-    let mut sixteens = Sixteens::make(packets);
+    let mut sixteens = Sixteens::new();
+    sixteens.fill(packets);
     // SAFETY: the caller's promise.
     let authentic = unsafe { tag::compare_all(packets, &sixteens) };
     // SAFETY: the caller's promise.

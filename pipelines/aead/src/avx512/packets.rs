@@ -11,9 +11,10 @@ pub(super) const WINDOW: usize = 64;
 /// A packet with a longer text gains nothing here: it fills the vectors of aws-lc by itself.
 pub(super) const LONGEST: usize = 16 * 1024;
 
-/// The length of the text in a buffer. `None` for one that is not for the kernel: without room for a tag, or too long.
-pub(super) fn text_length(buffer: &[u8]) -> Option<usize> {
-    buffer.len().checked_sub(TAG_LENGTH).filter(|&length| length <= LONGEST)
+/// The length of the text in a buffer of this length. `None` if it is not for the kernel: without room for a tag, or too long.
+#[inline(always)]
+pub(super) fn text_length(buffer: usize) -> Option<usize> {
+    buffer.checked_sub(TAG_LENGTH).filter(|&length| length <= LONGEST)
 }
 
 /// Up to a window of packets. What lies behind the last one, up to the next sixteen, repeats it: may be read, is never written.
@@ -26,34 +27,44 @@ pub(super) struct Packets<'a> {
     pub(super) lengths: [u32; WINDOW],
     /// Where in the burst each one is.
     pub(super) jobs: [u8; WINDOW],
-    is_sorted: bool,
     /// The first word of every nonce, which is zero in WireGuard.
     pub(super) nonce_prefix: u32,
 }
 
 impl<'a> Packets<'a> {
-    /// None yet. The key is any.
-    #[inline(always)]
-    pub(super) fn new(key: &'a Key) -> Self {
-        Self {
+    /// Takes those that are for the kernel, which [`text_length`] tells, of at most a window: key, counter, buffer and its length.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn of(jobs: impl Iterator<Item = (&'a Key, u64, *mut u8, usize)>, any_key: &'a Key) -> Self {
+        let mut packets = Self {
             count: 0,
-            keys: [key; WINDOW],
+            keys: [any_key; WINDOW],
             counters: [0; WINDOW],
             texts: [std::ptr::null_mut(); WINDOW],
             lengths: [0; WINDOW],
             jobs: [0; WINDOW],
-            is_sorted: true,
             nonce_prefix: 0,
+        };
+        // Local, as a sum in memory would be waited for again and again.
+        let (mut count, mut is_sorted, mut shortest) = (0, true, u32::MAX);
+        for (job, (key, counter, buffer, length)) in jobs.take(WINDOW).enumerate() {
+            let Some(length) = text_length(length) else { continue };
+            let length = length as u32;
+            packets.set(count % WINDOW, (key, counter, buffer, length, job as u8));
+            count += 1;
+            is_sorted &= length <= shortest;
+            shortest = length;
         }
-    }
-
-    /// Adds a packet, for which there must be room in the window. The tag follows the text.
-    #[inline(always)]
-    pub(super) fn push(&mut self, key: &'a Key, counter: u64, text: *mut u8, length: usize, job: usize) {
-        let length = length as u32;
-        self.is_sorted &= self.count == 0 || length <= self.lengths[self.count - 1];
-        self.set(self.count, (key, counter, text, length, job as u8));
-        self.count += 1;
+        packets.count = count;
+        if !is_sorted {
+            packets.sort();
+        }
+        if let Some(last) = count.checked_sub(1) {
+            for place in count..count.next_multiple_of(16) {
+                packets.set(place, packets.get(last));
+            }
+        }
+        packets
     }
 
     #[inline(always)]
@@ -64,19 +75,6 @@ impl<'a> Packets<'a> {
     #[inline(always)]
     fn set(&mut self, place: usize, packet: (&'a Key, u64, *mut u8, u32, u8)) {
         (self.keys[place], self.counters[place], self.texts[place], self.lengths[place], self.jobs[place]) = packet;
-    }
-
-    /// Brings the longest to the front, and repeats the last packet up to the next sixteen. To be called when all are there.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn arrange(&mut self) {
-        if !self.is_sorted {
-            self.sort();
-        }
-        let Some(last) = self.count.checked_sub(1) else { return };
-        for place in self.count..self.count.next_multiple_of(16) {
-            self.set(place, self.get(last));
-        }
     }
 
     /// Sorts by counting for each packet how many precede it, which has no branch that could be predicted wrongly.

@@ -46,19 +46,23 @@ pub(super) struct Sixteens {
 }
 
 impl Sixteens {
+    pub(super) fn new() -> Self {
+        Self { made: [const { MaybeUninit::uninit() }; WINDOW / GROUP], count: 0 }
+    }
+
+    /// Makes those of the packets, once.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn make(packets: &Packets<'_>) -> Self {
-        let mut sixteens =
-            Self { made: [const { MaybeUninit::uninit() }; WINDOW / GROUP], count: packets.count.div_ceil(GROUP) };
-        for (index, place) in sixteens.made[..sixteens.count].iter_mut().enumerate() {
+    pub(super) fn fill(&mut self, packets: &Packets<'_>) {
+        let places = self.made.iter_mut().take(packets.count.div_ceil(GROUP));
+        for (index, place) in places.enumerate() {
             Sixteen::make(place, packets, index * GROUP);
+            self.count = index + 1;
         }
-        sixteens
     }
 
     #[inline(always)]
     pub(super) fn all(&self) -> &[Sixteen] {
-        // SAFETY: `make` made so many.
+        // SAFETY: `fill` made so many.
         unsafe { self.made[..self.count].assume_init_ref() }
     }
 
@@ -132,7 +136,7 @@ impl Sixteen {
             (one_time_keys, transpose!(add_initial!(last_blocks, &initial_last)))
         };
         let place = place.as_mut_ptr();
-        // SAFETY: the place is borrowed for writing; this writes all of it.
+        // SAFETY: the place is borrowed for writing. This writes all of it.
         unsafe {
             (&raw mut (*place).key).write(key);
             (&raw mut (*place).nonce).write(nonce);

@@ -16,15 +16,13 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let counter = u64::from_le_bytes(counter.try_into().expect("eight bytes"));
     let length = vector.plaintext.len();
     let mut texts = vec![[&vector.plaintext[..], &[0; 16]].concat(); copies];
-    let packets_of = |texts: &mut Vec<Vec<u8>>, length: usize| {
-        let mut packets = Packets::new(&key);
-        packets.nonce_prefix = u32::from_le_bytes(*prefix);
-        texts.iter_mut().for_each(|text| packets.push(&key, counter, text.as_mut_ptr(), length, 0));
-        packets.arrange();
-        packets
+    let packets_of = |texts: &mut [Vec<u8>]| {
+        let buffers = texts.iter_mut().map(|text| (&key, counter, text.as_mut_ptr(), text.len()));
+        Packets { nonce_prefix: u32::from_le_bytes(*prefix), ..Packets::of(buffers, &key) }
     };
-    let packets = packets_of(&mut texts, length);
-    let sixteens = Sixteens::make(&packets);
+    let packets = packets_of(&mut texts);
+    let mut sixteens = Sixteens::new();
+    sixteens.fill(&packets);
     // SAFETY: the texts are vectors of their own, with 16 bytes of room.
     unsafe {
         sixteens.apply_last_blocks(&packets, u64::MAX);
@@ -38,8 +36,9 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     input.resize(input.len().next_multiple_of(16), 0);
     input.extend(&text);
     input.resize(input.len().next_multiple_of(16), 0);
-    let mut packets = packets_of(&mut vec![Vec::new(); copies], input.len());
-    packets.texts = [input.as_mut_ptr(); 64];
+    input.extend([0; 16]);
+    let mut inputs = vec![input; copies];
+    let packets = packets_of(&mut inputs);
     let last_block = |_| [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
     let (sixteen, first) = (&sixteens.all()[(copies - 1) / 16], (copies - 1) / 16 * 16);
     // SAFETY: the inputs are read alone.

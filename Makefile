@@ -6,7 +6,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-pure test-unit test-loom test-e2e test-load test-nic fuzz perf budgets lint clean
+.PHONY: help deps build demo test test-pure test-unit test-loom test-e2e test-dispatch test-load test-nic fuzz perf budgets lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ demo: ## a whole airport in network namespaces, shown step by step (DEMO_HOLD=1 
 
 test: ## every test, from lint to the emulated machine; needs root
 	@tests/install-deps.sh
-	@tests/run.sh lint unit loom fuzz e2e load nic
+	@tests/run.sh lint unit loom fuzz e2e dispatch load nic
 
 test-pure: ## what needs neither DPDK nor root: config, pipelines, AEAD, rings
 	@tests/run.sh pure loom
@@ -39,6 +39,10 @@ test-loom: ## rings and table swap under every thread interleaving
 test-e2e: ## end-to-end worlds with stock peers
 	@tests/install-deps.sh build world
 	@tests/run.sh e2e
+
+test-dispatch: ## end-to-end worlds of services, servers that die, and gateways behind a dispatcher
+	@tests/install-deps.sh build world
+	@tests/run.sh dispatch
 
 test-load: ## end-to-end worlds that want the machine for themselves: floods, crowds, many queues
 	@tests/install-deps.sh build world

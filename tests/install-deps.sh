@@ -11,7 +11,7 @@ set -euo pipefail
 packages_of() {
   case $1 in
     build) echo "libdpdk-dev dpdk libclang-dev pkg-config gcc libc6-dev make" ;;
-    world) echo "wireguard-tools wireguard-go iproute2 iputils-ping iperf3 tcpdump tshark nftables ethtool curl python3-minimal python3 procps util-linux" ;;
+    world) echo "wireguard-tools wireguard-go iproute2 iputils-ping iperf3 tcpdump tshark nftables ethtool curl nginx-light apache2-utils traceroute python3-minimal python3 procps util-linux" ;;
     nic) echo "qemu-system-x86 busybox-static cpio kmod dpkg gzip" ;;
     perf) echo "dpdk-dev valgrind" ;;
     *) echo "install-deps: no group '$1' (build, world, nic or perf)" >&2; exit 2 ;;

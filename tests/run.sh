@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the named parts of the test suite, one after another, and counts over all of them.
 #
-# usage: tests/run.sh PART...     parts: lint pure unit loom fuzz e2e load nic
+# usage: tests/run.sh PART...     parts: lint pure unit loom fuzz e2e dispatch load nic
 #
 # Prints a line per step, the output of what failed, what was skipped, and at the end "N passed, N failed".
 # Exits 1 if anything failed. Full logs stay in <target>/test-logs/.
@@ -55,7 +55,7 @@ part_pure() {
 # in one way and builds each of them once for a profile.
 part_unit() {
   # shellcheck disable=SC2046
-  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside e2e load nic fuzz)
+  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e load nic fuzz)
 }
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
@@ -72,6 +72,12 @@ part_fuzz() {
 part_e2e() {
   step build-debug cargo build --locked --workspace --bins || return
   step e2e cargo test --locked --workspace --test e2e -- --test-threads="${E2E_THREADS:-4}"
+}
+
+# Times and loads of many requests want no neighbours, so one world at a time.
+part_dispatch() {
+  step build-debug cargo build --locked --workspace --bins || return
+  step dispatch cargo test --locked --workspace --test dispatch -- --test-threads=1
 }
 
 part_load() {
@@ -97,7 +103,7 @@ test_targets_beside() {
 mkdir -p "$LOGS"
 for part in "$@"; do
   case $part in
-    lint | pure | unit | loom | fuzz | e2e | load | nic) "part_$part" ;;
+    lint | pure | unit | loom | fuzz | e2e | dispatch | load | nic) "part_$part" ;;
     *) echo "tests/run.sh: no part '$part'" >&2; exit 2 ;;
   esac
 done

@@ -1,11 +1,11 @@
 //! A dispatcher between clients and many servers.
 //!
 //! ```text
-//!   client                node                       switch            servers, each in a namespace
-//!   wg 10.8.0.2 ========= jw 10.8.0.1
-//!   eth0 ---------------- wan           lan -------- bridge ---+------ eth0 192.0.2.11, lo: the services' addresses
-//!   198.51.100.2, .3      198.51.100.1  192.0.2.1              +------ eth0 192.0.2.12 ...
-//!   eth1 ------------------------------------------- router ---+
+//!   client              node                           servers, each in a namespace
+//!   wg 10.8.0.2 ======= jw 10.8.0.1
+//!   eth0 ------+------- wan            lan -----+------ eth0 192.0.2.11, lo: the services' addresses
+//!   .2, .3     |        198.51.100.1   192.0.2.1 +----- eth0 192.0.2.12 ...
+//!              +------- router ------------------+
 //! ```
 //!
 //! Packets from 10.8.0.2 go to services through the tunnel, from 198.51.100.2 and .3 in clear. What servers send to
@@ -133,14 +133,13 @@ impl FleetPlan {
         let [client, node, switch, router] = ["client", "node", "switch", "router"].map(|role| world.namespace(role));
         let client_key = KeyPair::generate();
         let config = self.node_config(world, &client_key);
-        switch.ip(&["link add name bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up"]);
+        connect_client_and_router(&client, &router, &switch);
 
-        let wires = [("w-wan", self.wan, &client, "eth0"), ("w-lan", self.lan, &switch, "node")];
-        for (wire, _, far, name) in wires.iter().filter(|wire| wire.1 == Attachment::AfPacket) {
-            node.connect(wire, far, name);
+        let wires = [("w-wan", self.wan, "node-wan", "outside"), ("w-lan", self.lan, "node-lan", "inside")];
+        for (wire, _, name, _) in wires.iter().filter(|wire| wire.1 == Attachment::AfPacket) {
+            node.connect(wire, &switch, name);
         }
         let with_services = with_services(&config, &self.vips);
-        let mut jetway = Jetway::launch(world, &node, &with_services);
         let servers: Vec<Server> = (1..=self.servers).map(|number| start_server(world, &switch, number)).collect();
         let non_nat = self.vips.iter().filter(|vip| vip.forward != super::Forward::Nat);
         let on_loopback: Vec<String> = non_nat.map(|vip| host_prefix(&vip.address)).collect();
@@ -148,12 +147,14 @@ impl FleetPlan {
         if !on_loopback.is_empty() {
             servers.iter().for_each(|server| server.namespace.addresses("lo", &on_loopback));
         }
-        jetway.wait_until_ready();
-        for (wire, _, far, name) in wires.iter().filter(|wire| wire.1 == Attachment::Tap) {
-            move_tap(&node, wire, far, name);
+        // Servers first: a node that asks for one that is not there yet asks again only after a second.
+        let jetway = Jetway::start(world, &node, &with_services);
+        for (wire, _, name, _) in wires.iter().filter(|wire| wire.1 == Attachment::Tap) {
+            move_tap(&node, wire, &switch, name);
         }
-        switch.ip(&["link set node master bridge"]);
-        connect_client_and_router(&client, &router, &switch);
+        for (_, _, name, segment) in wires {
+            switch.ip(&[&format!("link set {name} master {segment}")]);
+        }
 
         let peer = WireguardGo::start(world, &client);
         let fleet = Fleet { peer, jetway, servers, client, node, switch, router, config, vips: self.vips, client_key };
@@ -260,7 +261,7 @@ fn start_server(world: &World, switch: &Namespace, number: usize) -> Server {
     let name = server_name(number);
     let namespace = world.namespace(&name);
     switch.connect(&name, &namespace, "eth0");
-    switch.ip(&[&format!("link set {name} master bridge")]);
+    switch.ip(&[&format!("link set {name} master inside")]);
     let [v4, v6] = [Family::V4, Family::V6].map(|family| server_address(number, family));
     namespace.addresses("eth0", &[&format!("{v4}/24"), &format!("{v6}/64")]);
     namespace.ip(&[
@@ -273,16 +274,24 @@ fn start_server(world: &World, switch: &Namespace, number: usize) -> Server {
     Server { nginx, namespace }
 }
 
+/// Makes the two segments of a network in the switch, with client and router on them: `outside` and `inside`.
 pub(super) fn connect_client_and_router(client: &Namespace, router: &Namespace, switch: &Namespace) {
+    for segment in ["outside", "inside"] {
+        switch.ip(&[
+            &format!("link add name {segment} type bridge forward_delay 0 mcast_snooping 0"),
+            &format!("link set {segment} up"),
+        ]);
+    }
+    let ends =
+        [("client", client, "eth0", "outside"), ("out", router, "eth1", "outside"), ("in", router, "eth0", "inside")];
+    for (name, far, interface, segment) in ends {
+        switch.connect(name, far, interface);
+        switch.ip(&[&format!("link set {name} master {segment}")]);
+    }
     client.addresses("eth0", &["198.51.100.2/24", "198.51.100.3/24", "2001:db8:100::2/64", "2001:db8:100::3/64"]);
     client.ip(&["route add default via 198.51.100.1", "route add default via 2001:db8:100::1"]);
-    router.connect("eth1", client, "eth1");
-    switch.connect("router", router, "eth0");
-    switch.ip(&["link set router master bridge"]);
     router.addresses("eth0", &["192.0.2.254/24", "2001:db8:2::fe/64"]);
-    router.addresses("eth1", &["198.18.0.1/30", "2001:db8:18::1/64"]);
-    client.addresses("eth1", &["198.18.0.2/30", "2001:db8:18::2/64"]);
-    router.ip(&["route add 198.51.100.0/24 via 198.18.0.2", "route add 2001:db8:100::/64 via 2001:db8:18::2"]);
+    router.addresses("eth1", &["198.51.100.254/24", "2001:db8:100::fe/64"]);
     router.sysctl("net.ipv4.ip_forward", "1");
     router.sysctl("net.ipv6.conf.all.forwarding", "1");
 }

@@ -1,10 +1,10 @@
 //! A dispatcher in front of gateways that share one tunnel key: clients know only the service's address.
 //!
 //! ```text
-//!   client                     dispatcher               switch          gateways, each a node in a namespace
-//!   eth0 --------------------- wan         lan -------- bridge ---+---- 192.0.2.11, 203.0.113.10, tunnel 10.8.0.1
-//!   198.51.100.2               .100.1      192.0.2.1              +---- 192.0.2.12, 203.0.113.10, tunnel 10.8.0.1
-//!   eth1 ---------------------------------------------- router ---+---- ...
+//!   client              dispatcher                     gateways, each a node in a namespace
+//!   eth0 ------+------- wan            lan -----+------ 192.0.2.11, 203.0.113.10, tunnel 10.8.0.1
+//!   .2         |        198.51.100.1   192.0.2.1 +----- 192.0.2.12, 203.0.113.10, tunnel 10.8.0.1
+//!              +------- router ------------------+
 //! ```
 //!
 //! Gateways answer by the router: the dispatcher sees only what clients send.
@@ -60,14 +60,14 @@ impl GatewaysPlan {
         let (tunnel_key, probe_key, index_key) = (KeyPair::generate(), KeyPair::generate(), preshared_key());
         let client_keys: Vec<KeyPair> = std::iter::repeat_with(KeyPair::generate).take(self.clients).collect();
         let tunnel = world.interface("gw");
-        switch.ip(&["link add name bridge type bridge forward_delay 0 mcast_snooping 0", "link set bridge up"]);
+        connect_client_and_router(&client, &router, &switch);
 
         let mut gateway_namespaces = Vec::new();
         let mut gateways = Vec::new();
         for number in 1..=self.gateways {
             let namespace = world.namespace(&format!("gateway-{number}"));
             namespace.connect("w-net", &switch, &format!("gateway-{number}"));
-            switch.ip(&[&format!("link set gateway-{number} master bridge")]);
+            switch.ip(&[&format!("link set gateway-{number} master inside")]);
             let mut peers: Vec<PeerConfig> = client_keys.iter().enumerate().map(client_peer).collect();
             peers.push(PeerConfig {
                 name: "prober".into(),
@@ -118,11 +118,11 @@ impl GatewaysPlan {
             ],
         };
         let config = dispatcher_config(&tunnel, index_key);
-        node.connect("w-wan", &client, "eth0");
-        node.connect("w-lan", &switch, "node");
-        switch.ip(&["link set node master bridge"]);
+        for (wire, name, segment) in [("w-wan", "node-wan", "outside"), ("w-lan", "node-lan", "inside")] {
+            node.connect(wire, &switch, name);
+            switch.ip(&[&format!("link set {name} master {segment}")]);
+        }
         let dispatcher = Jetway::launch(world, &node, &with_services(&config, std::slice::from_ref(&service)));
-        connect_client_and_router(&client, &router, &switch);
         let mut all = Gateways {
             clients: Vec::new(),
             dispatcher,
@@ -202,6 +202,20 @@ impl Gateways {
             self.client.ip(&[&format!("route add 10.8.0.1/32 dev {} metric {}", client.interface(), 100 + index)]);
             self.clients.push(client);
         }
+    }
+}
+
+impl Drop for Gateways {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for node in std::iter::once(&self.dispatcher).chain(&self.gateways) {
+            // One that was killed has nothing to say.
+            let stats = node.command(&["stats"]).unwrap_or_default();
+            println!("---- {}\n{stats}", node.file().display());
+        }
+        println!("{}", self.dispatcher.command(&["vips"]).unwrap_or_default());
     }
 }
 

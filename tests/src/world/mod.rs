@@ -169,7 +169,7 @@ fn first_lack() -> Option<String> {
     if !Path::new("/dev/net/tun").exists() {
         return Some("needs /dev/net/tun; load the kernel's tun module".into());
     }
-    ["ip", "wg", "wireguard-go", "ping", "ethtool", "iperf3", "setpriv", "nft"]
+    ["ip", "wg", "wireguard-go", "ping", "ethtool", "iperf3", "setpriv", "nft", "nginx", "ab", "traceroute", "tshark"]
         .iter()
         .find(|tool| !succeeds("sh", &["-c", &format!("command -v {tool}")]))
         .map(|tool| format!("needs {tool}; run `make deps`"))

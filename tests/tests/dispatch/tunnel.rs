@@ -98,7 +98,7 @@ fn only_clients_of_a_killed_gateway_shake_hands_again() {
     let victim = gateways[0].expect("client 0 is somewhere");
     let orphans: Vec<usize> = (0..CLIENTS).filter(|client| gateways[*client] == Some(victim)).collect();
 
-    let pings = ping_from_all(&world, &site, 40);
+    let pings = ping_from_all(&world, &site, 24);
     std::thread::sleep(Duration::from_secs(1));
     let killed = Instant::now();
     site.gateways[victim].kill();

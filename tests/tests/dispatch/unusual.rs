@@ -222,7 +222,8 @@ fn traceroute_ends_at_the_service_and_sees_the_node() {
                 _ => &[&["-U", "-p", &port]],
             };
             for kind in kinds {
-                let common = ["-n", "-q", "1", "-w", "2", "-m", "6", "-s", &source];
+                // One probe at a time: a kernel answers only a few datagrams a second to ports on which nothing listens.
+                let common = ["-n", "-N", "1", "-q", "1", "-w", "2", "-m", "6", "-s", &source];
                 let arguments = [&common[..], kind, &[&vip.address]].concat();
                 let output = fleet.client.run("traceroute", &arguments);
                 let hops: Vec<&str> =

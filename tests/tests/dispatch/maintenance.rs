@@ -106,9 +106,11 @@ fn is_found_down_within(limit: Duration, strike: impl FnOnce(&mut Fleet)) {
     let found = last.saturating_duration_since(struck);
     let broken: Vec<&Kept> = kept.iter().filter(|kept| kept.broken.is_some()).collect();
     let others = broken.iter().filter(|kept| kept.server != "server-2").count();
+    let answered = requests.iter().filter(|request| request.began > struck && request.answer.is_ok());
+    let longest = answered.map(|request| request.ended - request.began).max().unwrap_or_default();
     println!(
-        "the last request that failed began {found:?} after the server died; {} of {} requests failed; {} of {} kept \
-         connections broke, {others} of them of other servers",
+        "the last request that failed began {found:?} after the server died, the slowest that was answered took \
+         {longest:?}; {} of {} requests failed; {} of {} kept connections broke, {others} of them of other servers",
         failed.len(),
         requests.len(),
         broken.len(),

@@ -1,7 +1,7 @@
 //! What a network engineer tries: fragments, path MTU, traceroute, IPv6 extension headers, tagged frames.
 
 use jetway_tests::world::{
-    Attachment, Capture, Decapsulator, Family, Fleet, FleetPlan, Forward, Namespace, Origin, UdpClient, UdpEcho,
+    Ask, Attachment, Capture, Decapsulator, Family, Fleet, FleetPlan, Forward, Namespace, Origin, UdpClient, UdpEcho,
     VipConfig, World, backends, download,
 };
 use std::collections::BTreeSet;
@@ -429,6 +429,26 @@ fn encapsulated_packets_are_what_their_rfcs_say() {
             assert!((25..=30).contains(&ports.len()), "30 flows had {} source ports: {ports:?}", ports.len());
             let dynamic = |port: &String| port.parse::<u16>().is_ok_and(|port| port >= 49_152);
             assert!(ports.iter().all(dynamic), "{ports:?}");
+        }
+    }
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn a_server_is_still_reached_at_its_own_address() {
+    let Some(world) = World::open() else { return };
+    let vips = vec![
+        service("nat", "tcp", "10.100.0.10", Forward::Nat, Family::V4),
+        service("l2", "tcp", "10.100.0.11", Forward::L2, Family::V4),
+    ];
+    let fleet = FleetPlan::new(vips).build(&world);
+    for origin in [Origin::Tunnel, Origin::Plain] {
+        let from = origin.address(Family::V4);
+        for target in ["10.100.0.10:80", "192.0.2.11:80", "10.100.0.11:80", "192.0.2.11:80", "10.100.0.10:80"] {
+            let ask = Ask { from, to: target.parse().expect("a socket"), patience: Duration::from_secs(3) };
+            let answer = fleet.client.inside(|| ask.once());
+            let lost = || fleet.where_packets_were_lost();
+            assert!(answer.is_ok(), "{target} {origin:?}: {answer:?}\n{}", lost());
         }
     }
     fleet.jetway.assert_every_packet_is_accounted_for();

@@ -269,9 +269,10 @@ ask_all_the_time() {
 # Prints each second who answered how many requests and what failed; succeeds if nothing failed that should not have.
 watch_requests() {
   local number start second event killed
+  export WORK SERVICE
   export -f ask_all_the_time
   for ((number = 0; number < CURLS; number++)); do
-    WORK=$WORK SERVICE=$SERVICE ip netns exec "$NAME-client" bash -c ask_all_the_time &
+    ip netns exec "$NAME-client" bash -c ask_all_the_time &
     PIDS+=($!)
   done
   start=$EPOCHREALTIME
@@ -283,7 +284,7 @@ watch_requests() {
       "$DRAINED") event="<- jetway backend drain web/server3"; jetway backend drain web/server3 >"$WORK/step.log" 2>&1 || fail ;;
       "$ADDED") event="<- server4 added by jetway reload"; serve_with 1 2 3 4; jetway reload >"$WORK/step.log" 2>&1 || fail ;;
     esac
-    sleep "$(awk -v start="$start" -v second="$second" -v now="$EPOCHREALTIME" 'BEGIN { left = start + second - now; print left > 0 ? left : 0 }')"
+    sleep "$(awk -v start="$start" -v second="$second" -v now="$EPOCHREALTIME" 'BEGIN { left = start + second - now; print (left > 0 ? left : 0) }')"
     awk -v from="$start" -v second="$second" -v event="$event" '
       int($2 - from) == second - 1 { count[$3]++ }
       END { printf "      %6d  %7d  %7d  %7d  %7d  %6d  %s\n", second, count["server1"], count["server2"], count["server3"], count["server4"], count["FAILED"], event }

@@ -1,7 +1,8 @@
 //! Clients stay at their server: when they roam, and when the node forgets all flows.
 
 use jetway_tests::world::{
-    Ask, Family, Fleet, FleetPlan, Forward, KeptConnections, Origin, VipConfig, World, backends,
+    Ask, Family, Fleet, FleetPlan, Forward, Iperf3Server, KeptConnections, Origin, Transport, VipConfig, Way, World,
+    backends, iperf3_with,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -62,6 +63,49 @@ fn a_client_keeps_its_server_when_it_roams_a_hundred_times_and_when_it_takes_ano
 
     let other = answered_by(&fleet, way(&fleet.vips[0], "10.8.0.3".parse().expect("an address")));
     assert!(sticky.contains(&other), "{other} answers another address of the client, {sticky:?} the first");
+    fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+#[test]
+fn iperf3_runs_over_tcp_and_udp_by_services_that_keep_a_client_at_one_server() {
+    let Some(world) = World::open() else { return };
+    // iperf3 agrees over TCP on what it does over UDP: both services must choose the same server.
+    let vip = |protocol| VipConfig {
+        name: format!("speed-{protocol}"),
+        port: 5201,
+        protocol,
+        forward: Forward::Nat,
+        more: vec!["health = { kind = \"icmp\" }".into(), "persistence = \"client\"".into()],
+        ..service("", "10.100.0.10", 3, &[])
+    };
+    let fleet = FleetPlan::new(vec![vip("tcp"), vip("udp")]).build(&world);
+    let _servers: Vec<_> = fleet.servers.iter().map(|server| Iperf3Server::start(&world, &server.namespace)).collect();
+    for origin in [Origin::Tunnel, Origin::Plain] {
+        let from = origin.address(Family::V4).to_string();
+        let bind = ["-B", from.as_str()];
+        for way in [Way::Up, Way::Down] {
+            let tcp = iperf3_with(&fleet.client, "10.100.0.10", Transport::Tcp, way, 2, &bind);
+            assert!(
+                tcp.bits_per_second > 20e6,
+                "{origin:?} TCP {way:?} at {tcp:?}\n{}",
+                fleet.where_packets_were_lost()
+            );
+            let stream = Transport::Udp { rate: 10_000_000, size: 1300 };
+            let udp = iperf3_with(&fleet.client, "10.100.0.10", stream, way, 2, &bind);
+            println!(
+                "{origin:?} {way:?}: TCP {:.0} Mbit/s, UDP lost {} of {}",
+                tcp.bits_per_second / 1e6,
+                udp.lost,
+                udp.datagrams
+            );
+            // A reader that comes late to its socket may lose some: one in a hundred.
+            assert!(
+                udp.datagrams > 1_500 && udp.lost * 100 <= udp.datagrams,
+                "{origin:?} UDP {way:?}: {udp:?}\n{}",
+                fleet.where_packets_were_lost()
+            );
+        }
+    }
     fleet.jetway.assert_every_packet_is_accounted_for();
 }
 

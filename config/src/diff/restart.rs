@@ -40,6 +40,7 @@ pub(super) fn needed(old: &Config, new: &Config) -> Vec<RestartNeeded> {
         ("engine.memory", engine.memory.kind != wanted.memory.kind, MEMORY),
         ("engine.memory_mib", engine.memory.size_mib != wanted.memory.size_mib, MEMORY),
         ("engine.buffers", engine.buffers != wanted.buffers, MEMORY),
+        ("engine.flows", engine.flows != wanted.flows, "workers take the memory for their flows when they start"),
         ("engine.aead", engine.aead != wanted.aead, "keys are prepared for the implementation chosen at the start"),
         ("api.socket", old.api.socket != new.api.socket, "the command line would lose the node that it talks to"),
     ];

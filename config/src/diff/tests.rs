@@ -120,6 +120,7 @@ fn configs() -> impl Strategy<Value = Config> {
             aead: AeadChoice::Auto,
             punt: PuntLimit { rate, burst: 1 },
             buffers: Engine::DEFAULT_BUFFERS,
+            flows: Engine::DEFAULT_FLOWS,
         },
         ports: ports.into_iter().map(|(number, (mtu, addresses))| port(number, mtu, addresses)).collect(),
         tunnels,
@@ -192,6 +193,7 @@ fn one_peer() -> Config {
         aead: AeadChoice::Auto,
         punt: PuntLimit::DEFAULT,
         buffers: Engine::DEFAULT_BUFFERS,
+        flows: Engine::DEFAULT_FLOWS,
     };
     let peer = Peer {
         name: name("alice", 1),

@@ -17,6 +17,8 @@ pub struct Engine {
     pub punt: PuntLimit,
     /// Packet buffers for each port.
     pub buffers: u32,
+    /// Flows of virtual services that all workers together remember; about 120 bytes each.
+    pub flows: u32,
 }
 
 /// The pages that packet buffers live in.
@@ -75,6 +77,8 @@ pub struct PuntLimit {
 impl Engine {
     /// Packet buffers for each port, when the file says nothing.
     pub const DEFAULT_BUFFERS: u32 = 16_384;
+    /// Flows that are remembered when the file says nothing: 30 MiB.
+    pub const DEFAULT_FLOWS: u32 = 262_144;
 }
 
 impl PuntLimit {

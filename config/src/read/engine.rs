@@ -30,6 +30,7 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>) ->
     let punt =
         PuntLimit { rate: rate.unwrap_or(PuntLimit::DEFAULT.rate), burst: burst.unwrap_or(PuntLimit::DEFAULT.burst) };
     let buffers = section.field("buffers").and_then(|field| field.number(1_024..=16_777_216_u32));
+    let flows = section.field("flows").and_then(|field| field.number(1_024..=80_000_000_u32));
     section.finish(&[]);
     Some(Engine {
         cores: numbers(cores?),
@@ -39,6 +40,7 @@ pub(super) fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>) ->
         aead,
         punt,
         buffers: buffers.unwrap_or(Engine::DEFAULT_BUFFERS),
+        flows: flows.unwrap_or(Engine::DEFAULT_FLOWS),
     })
 }
 

@@ -39,8 +39,6 @@ use zeroize::Zeroizing;
 
 use super::NodeError;
 
-/// Flows that all workers together remember: 30 MiB.
-const FLOWS: usize = 262_144;
 /// Receive and transmit descriptors of a queue, together.
 const DESCRIPTORS_PER_QUEUE: u32 = 2048;
 /// Packets that rings and waiting queues may hold for one worker.
@@ -118,7 +116,7 @@ impl Engine {
                 index_layout: layout.clone(),
                 aead,
                 counters: Arc::clone(counters),
-                flows: FLOWS / usize::from(workers),
+                flows: config.engine.flows as usize / usize::from(workers),
                 hash_key: random_words()?,
             };
             let pipeline = Pipeline::new(settings);

@@ -48,7 +48,7 @@ pub struct Server {
     /// Its weight in the service's table.
     weight: u16,
     /// What it says of its load.
-    load: Arc<LoadCell>,
+    pub load: Arc<LoadCell>,
 }
 
 impl Server {

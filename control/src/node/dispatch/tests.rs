@@ -6,6 +6,7 @@ use jetway_pipelines::dispatch::{Administration, Backend, Health};
 use jetway_pipelines::wireguard::kdf::Secret;
 
 use super::super::services::Services;
+use super::super::weights::Step;
 use super::*;
 use crate::test_config;
 
@@ -56,11 +57,14 @@ impl World {
 
     /// Lets everything come to rest; `None` if nothing is published.
     async fn settle(&mut self) -> Option<Arc<Tables>> {
-        self.now = self.now + LOOK_EVERY;
+        self.now += LOOK_EVERY;
         let mut published = None;
         let mut settled = None;
         loop {
-            published = self.dispatch.follow(&self.services, self.now).map(|fresh| fresh.tables).or(published);
+            if let Some(Fresh { tables, moved }) = self.dispatch.follow(&self.services, self.now) {
+                moved.iter().for_each(|(service, slots)| self.services.charge(service, *slots));
+                published = Some(tables);
+            }
             let settled = settled.get_or_insert_with(|| self.dispatch.settled());
             if settled.try_recv().is_ok() {
                 break;
@@ -181,4 +185,62 @@ fn nodes_of_a_cluster_agree_on_a_hash_key_that_outsiders_do_not_know() {
     assert_eq!(with(7), with(7));
     assert_ne!(with(7), with(8));
     assert_ne!(with(7), PUBLIC_HASH_KEY);
+}
+
+#[tokio::test]
+async fn a_preview_counts_what_a_change_would_move_and_changes_nothing() {
+    let mut world = World::new(&(service("a", "", &[(1, 1), (2, 1), (3, 1)]) + &service("bb", "", &[(1, 1)])));
+    let before = world.slots(401);
+    let slots_of = |slots: &[u8], byte| slots.iter().filter(|server| **server == byte).count() as u32;
+    let [stays, goes] = [1, 2].map(|byte| world.backend(byte).index);
+    let mut changed = world.services.clone();
+    // Another pool for one service, and an end for the other.
+    changed.reload(&vips(&service("a", "", &[(1, 1), (3, 1), (4, 1)])), world.now).unwrap();
+    let moves = world.dispatch.preview(&changed).run();
+    let name = |text: &str| world.services.service(text).unwrap().vip.name.clone();
+    let a = &moves[&name("a")];
+    assert_eq!((a.slots, a.leaves), (before.len() as u32, false));
+    let gone = a.servers[&goes];
+    assert_eq!(
+        (gone.slots_before, gone.slots_after, gone.slots_moved),
+        (slots_of(&before, 2), 0, slots_of(&before, 2))
+    );
+    assert!(gone.leaves && !a.servers[&stays].leaves);
+    assert_eq!(a.servers.len(), 4, "the new one is among them");
+    let moved: u32 = a.servers.values().map(|server| server.slots_moved).sum();
+    assert_eq!(a.slots_moved, moved);
+    let ended = &moves[&name("bb")];
+    assert!(ended.leaves && ended.slots_moved == ended.slots);
+    // Carried out, it moves just what was said.
+    assert!(world.settle().await.is_none(), "nothing was changed");
+    world.reload(&service("a", "", &[(1, 1), (3, 1), (4, 1)]));
+    world.settle().await.unwrap();
+    let after = world.slots(401);
+    assert_eq!(before.iter().zip(&after).filter(|(old, new)| old != new).count() as u32, a.slots_moved);
+}
+
+#[tokio::test]
+async fn weights_that_follow_load_reach_the_table_and_are_charged_for_what_they_moved() {
+    let load = "health = { kind = \"tcp\" }\nload = { from = \"agent\", port = 8099, slots_per_minute = 65537 }\n";
+    let mut world = World::new(&service("a", load, &[(1, 1), (2, 1)]));
+    let share = |world: &World| {
+        let index = world.backend(1).index;
+        let name = world.services.iter().next().unwrap().vip.name.clone();
+        world.dispatch.share(&name, index)
+    };
+    let before = share(&world);
+    assert!((before - 0.5).abs() < 0.01, "{before}");
+    for _ in 0..60 {
+        world.now += Duration::from_secs(5);
+        for (server, load) in [(1, 0.9), (2, 0.1)] {
+            let mut servers = world.services.iter().flat_map(|service| &service.servers);
+            servers.find(|known| last_byte(&known.backend) == server).unwrap().load.put(load);
+        }
+        if world.services.follow_load(world.now) == Step::Changed {
+            world.dispatch.services_changed();
+        }
+        world.settle().await;
+    }
+    let after = share(&world);
+    assert!((0.1..0.3).contains(&after), "the busy one keeps {after}");
 }

@@ -23,7 +23,7 @@ pub struct ExplainReport {
     pub from: String,
     /// The client in that tunnel, if it is one.
     pub peer: Option<String>,
-    /// What it is to the node: `service`, `answer`, `error`, `fragment`, `tunnel`, `local` or `forwarded`.
+    /// What it is to the node: `service`, `answer`, `error`, `fragment`, `tunnel`, `local`, `foreign` or `forwarded`.
     pub role: String,
     /// What decided that, in words.
     pub rule: String,

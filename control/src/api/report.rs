@@ -134,9 +134,9 @@ pub struct WorkerReport {
 impl WorkerReport {
     /// Reads a worker's counters.
     pub fn read(worker: u16, core: usize, counters: &WorkerCounters) -> Self {
-        // What waits at the moment is the one counter of a worker that also falls.
+        // What there is at the moment also falls.
         let named = counters.named().into_iter().map(|(name, meaning, value)| match name {
-            "held" => Count::gauge(name, meaning, value),
+            "held" | "flows" => Count::gauge(name, meaning, value),
             _ => Count::new(name, meaning, value),
         });
         let drops = DropReason::ALL.iter().zip(&counters.drops);

@@ -49,6 +49,8 @@ pub enum Role<'t> {
     LaterFragment,
     /// It passes through.
     Forwarded,
+    /// It comes out of a tunnel from an address that no peer of it has.
+    Foreign,
 }
 
 /// Where a packet leaves the worker.
@@ -113,7 +115,7 @@ pub fn explain<'t>(
     if let Origin::Tunnel(tunnel) = origin {
         let allowed = tables.tunnel(tunnel).is_some_and(|entry| entry.allowed_ips.lookup(parsed.source).is_some());
         if !allowed {
-            return Explanation { role: Role::Forwarded, end: Err(DropReason::InnerSourceNotAllowed) };
+            return Explanation { role: Role::Foreign, end: Err(DropReason::InnerSourceNotAllowed) };
         }
     }
     if services.has_address(parsed.destination) {

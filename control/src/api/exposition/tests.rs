@@ -82,6 +82,7 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         "jetway_worker_received_total{worker=\"1\"} 7",
         "jetway_worker_dropped_total{worker=\"0\",reason=\"no_route\"} 3",
         "# TYPE jetway_worker_held gauge",
+        "# TYPE jetway_worker_flows gauge",
         "jetway_tunnel_peers{tunnel=\"jw0\"} 5",
         "jetway_tunnel_sent_bytes_total{tunnel=\"jw0\"} 9",
         "jetway_handshakes_completed_total 4",

@@ -202,6 +202,7 @@ impl Node {
             }
             Role::Error(service) => ("error", format!("it is an error about a packet of service {}", vip(service))),
             Role::LaterFragment => ("fragment", "it is a later fragment, and goes where the first one went".to_owned()),
+            Role::Foreign => ("foreign", "no peer of the tunnel has its source among its allowed IPs".to_owned()),
             Role::Forwarded => ("forwarded", "it concerns neither the node nor a service".to_owned()),
         }
     }

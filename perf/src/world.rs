@@ -11,6 +11,7 @@ use jetway_engine::port::PortQueue;
 use jetway_engine::worker::Worker;
 use jetway_pipelines::buffer::{BufferPool, HeapBuf, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
 use jetway_pipelines::lpm::Lpm;
@@ -192,6 +193,7 @@ pub fn settings(layout: IndexLayout, aead: Aead, counters: &Arc<WorkerCounters>)
         aead,
         counters: Arc::clone(counters),
         flows: 0,
+        direct_flows: Arc::new(DirectFlows::new([1, 2, 3, 4])),
         hash_key: [1, 2, 3, 4],
     }
 }

@@ -24,6 +24,7 @@ use jetway_engine::port::{Port, PortInfo};
 use jetway_engine::thread::{self, ThreadSettings};
 use jetway_engine::worker::Worker;
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::ids::{NodeId, PortId, TunnelId, WorkerId};
 use jetway_pipelines::path::{ControlEvent, Pipeline, Settings};
 use jetway_pipelines::tables::{Tables, Twin};
@@ -109,6 +110,7 @@ impl Engine {
         let pool = pools.on_node(None)?;
         let mut shares = share_ports(&mut ports, workers);
         let mut threads = Threads { stop: Arc::clone(&stop), workers: Vec::new(), handshake: None };
+        let direct_flows = Arc::new(DirectFlows::new(random_words()?));
         for (number, (links, counters)) in links.into_iter().zip(&counters).enumerate() {
             let settings = Settings {
                 node: NodeId(config.node.id),
@@ -117,6 +119,7 @@ impl Engine {
                 aead,
                 counters: Arc::clone(counters),
                 flows: config.engine.flows as usize / usize::from(workers),
+                direct_flows: Arc::clone(&direct_flows),
                 hash_key: random_words()?,
             };
             let pipeline = Pipeline::new(settings);

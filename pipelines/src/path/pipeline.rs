@@ -15,6 +15,7 @@ use super::slots::Slots;
 use super::{classify, dispatch, emit, open, route, seal, sweep};
 use crate::buffer::PacketBuf;
 use crate::counters::WorkerCounters;
+use crate::dispatch::direct_flows::DirectFlows;
 use crate::dispatch::flow_table::FlowTable;
 use crate::dispatch::fragment_table::FragmentTable;
 use crate::drop_reason::DropReason;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub counters: Arc<WorkerCounters>,
     /// Flows that the worker remembers at most: 0 for a node without services.
     pub flows: usize,
+    /// Flows to servers' own addresses, which all workers share.
+    pub direct_flows: Arc<DirectFlows>,
     /// Key of the hashes, so that outsiders cannot aim at one bucket.
     pub hash_key: [u64; 4],
 }
@@ -66,6 +69,7 @@ pub struct Pipeline<B> {
     pub(super) held: Held<Waiting<B>>,
     pub(super) flows: FlowTable,
     pub(super) fragments: FragmentTable<FragmentFlow>,
+    pub(super) direct_flows: Arc<DirectFlows>,
     pub(super) admission: Admission,
     pub(super) icmp_meter: Meter,
     pub(super) punt_meter: Meter,
@@ -104,6 +108,7 @@ impl<B: PacketBuf> Pipeline<B> {
             slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
             held: Held::default(),
             flows: FlowTable::new(settings.flows, settings.hash_key),
+            direct_flows: settings.direct_flows,
             fragments: FragmentTable::new(FRAGMENTED_DATAGRAMS, settings.hash_key),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),

@@ -124,6 +124,24 @@ fn a_tunnels_peer_reaches_a_service_and_hears_the_answer() {
 }
 
 #[test]
+fn a_server_is_still_reached_at_its_own_address_whichever_worker_sees_the_answer() {
+    for family in FAMILIES {
+        let mut world = World::new(2, &[]);
+        world.offer([udp_service(&servers(family, 1..=1), family)]);
+        let server = SocketAddr::new(server_address(family, 1), SERVER_PORT);
+        let (direct, served) = (plain_client(family, 5000), plain_client(family, 5001));
+        world.wan_packet(0, &datagram(direct, server, 0, b"question"));
+        world.wan_packet(0, &datagram(served, service(family), 0, b"question"));
+        assert_eq!(world.take_sent(LAN).len(), 2);
+        for (client, from) in [(direct, server), (served, service(family))] {
+            world.server_packet(1, &datagram(server, client, 0, b"answer"));
+            let sent = world.take_sent(WAN).remove(0);
+            assert_eq!(parse_datagram(&sent).map(|(from, to, _)| (from, to)), Some((from, client)));
+        }
+    }
+}
+
+#[test]
 fn flows_spread_over_all_servers_and_each_stays_where_it_is() {
     let mut world = World::new(1, &[]);
     world.offer([udp_service(&servers(Family::V4, 1..=4), Family::V4)]);

@@ -26,6 +26,7 @@ use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
 use super::route::{Refusal, Way, refuse, way_to};
 use crate::buffer::PacketBuf;
+use crate::dispatch::direct_flows::Ends;
 use crate::dispatch::flow_table::{FlowHash, FlowKey};
 use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
@@ -35,6 +36,7 @@ use crate::packet::icmp::Icmp;
 use crate::packet::icmpv6::Icmpv6;
 use crate::packet::{Fragment, Protocol};
 use crate::tables::Twin;
+use crate::time::Instant;
 
 /// What the parts of the stage work with besides the packet.
 struct Desk<'a, 't, B, O> {
@@ -84,7 +86,7 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
         return;
     }
     let mut wanted = ArrayVec::new();
-    find(packets, services, pipeline, &mut wanted);
+    find(packets, services, pipeline, scene.now, &mut wanted);
     if wanted.is_empty() {
         return;
     }
@@ -138,6 +140,7 @@ fn find<'t, B: PacketBuf>(
     packets: &mut Packets<'t, B>,
     services: &'t Services,
     pipeline: &Pipeline<B>,
+    now: Instant,
     wanted: &mut ArrayVec<Wanted<'t>, BURST>,
 ) {
     // The socket of the last client's packet, with its service: mostly the next one's too.
@@ -148,7 +151,7 @@ fn find<'t, B: PacketBuf>(
             (Verdict::Route, Origin::Tunnel(_)) if services.has_address(packet.parsed.destination) => {
                 to_service(packet, services, &mut last, pipeline)
             }
-            (Verdict::Route, Origin::Port(_) | Origin::Tunnel(_)) => from_server(packet, services, pipeline),
+            (Verdict::Route, Origin::Port(_) | Origin::Tunnel(_)) => from_server(packet, services, pipeline, now),
             _ => None,
         };
         match (task, &packet.verdict) {
@@ -218,6 +221,7 @@ fn from_server<'t, B: PacketBuf>(
     packet: &Packet<'t, B>,
     services: &'t Services,
     pipeline: &Pipeline<B>,
+    now: Instant,
 ) -> Option<Task<'t>> {
     if !services.translates() {
         return None;
@@ -226,14 +230,25 @@ fn from_server<'t, B: PacketBuf>(
     match (parsed.fragment, parsed.ports) {
         (Fragment::Later, _) => fragments::is_known(packet, &pipeline.fragments).then_some(Task::LaterFragment),
         (Fragment::No | Fragment::First, Some(ports)) => {
-            let socket = Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol };
-            services.behind(&socket).map(|(service, server)| Task::Back(service, server))
+            let (from, to) = ((parsed.source, ports.source), (parsed.destination, ports.destination));
+            let protocol = parsed.protocol;
+            let behind = |(address, port)| services.behind(&Socket { address, port, protocol });
+            if let Some((service, server)) = behind(from) {
+                let is_direct = pipeline.direct_flows.has(&Ends { client: to, server: from, protocol }, now);
+                return (!is_direct).then_some(Task::Back(service, server));
+            }
+            if behind(to).is_some() {
+                pipeline.direct_flows.note(&Ends { client: from, server: to, protocol }, now);
+            }
+            None
         }
         (Fragment::No | Fragment::First, None) => {
             let quoted = quoted_packet(packet)?;
             let server =
                 Socket { address: quoted.destination, port: quoted.ports.destination, protocol: quoted.protocol };
-            services.behind(&server).map(|_| Task::Error(quoted))
+            let client = (quoted.source, quoted.ports.source);
+            let flow = Ends { client, server: (server.address, server.port), protocol: quoted.protocol };
+            services.behind(&server).filter(|_| !pipeline.direct_flows.has(&flow, now)).map(|_| Task::Error(quoted))
         }
     }
 }

@@ -22,6 +22,7 @@ use arrayvec::ArrayVec;
 use jetway_aead::Aead;
 use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, TunnelId, WorkerId};
 use jetway_pipelines::packet::udp::Udp;
@@ -118,7 +119,8 @@ impl World {
         }
         let checker = handshaker.cookie_checker(TUNNEL).expect("the tunnel was added");
         let tables = tables(&peers, &clients, checker);
-        let workers = (0..workers).map(|number| worker(WorkerId(number), &layout)).collect();
+        let direct_flows = Arc::new(DirectFlows::new([1, 2, 3, 4]));
+        let workers = (0..workers).map(|number| worker(WorkerId(number), &layout, &direct_flows)).collect();
         Self {
             now,
             tables,
@@ -424,7 +426,7 @@ impl World {
     }
 }
 
-fn worker(number: WorkerId, layout: &IndexLayout) -> Worker {
+fn worker(number: WorkerId, layout: &IndexLayout, direct_flows: &Arc<DirectFlows>) -> Worker {
     let counters = Arc::new(WorkerCounters::default());
     let settings = Settings {
         node: NODE,
@@ -433,6 +435,7 @@ fn worker(number: WorkerId, layout: &IndexLayout) -> Worker {
         aead: Aead::best(),
         counters: Arc::clone(&counters),
         flows: FLOWS,
+        direct_flows: Arc::clone(direct_flows),
         hash_key: [1, 2, 3, 4],
     };
     Worker { pipeline: Pipeline::new(settings), out: Lists::default(), counters, pages: HashSet::new() }

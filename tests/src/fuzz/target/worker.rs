@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use jetway_aead::{Aead, Key, OpenJob, SealJob};
 use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
 use jetway_pipelines::lpm::Lpm;
@@ -197,6 +198,7 @@ impl World {
             aead: Aead::best(),
             counters: Arc::new(WorkerCounters::default()),
             flows: 64,
+            direct_flows: Arc::new(DirectFlows::new([1, 2, 3, 4])),
             hash_key: [1, 2, 3, 4],
         });
         let tables = tables(&peer);

@@ -130,7 +130,7 @@ mod tests {
     fn a_stage_over_its_budget_or_without_one_is_named() {
         let instructions = |stages: &[(&str, f64)]| stages.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
         let budgets = Budgets { tolerance: 0.03, instructions: instructions(&[("a", 100.0), ("b", 100.0)]) };
-        let mut compare = |stages: &[(&str, f64)]| compare(&budgets, &instructions(stages), &mut Vec::new()).unwrap();
+        let compare = |stages: &[(&str, f64)]| compare(&budgets, &instructions(stages), &mut Vec::new()).unwrap();
         assert_eq!(compare(&[("a", 102.9), ("b", 50.0)]), Verdict::Kept);
         let exceeded = Verdict::Exceeded(vec!["b".into(), "c".into()]);
         assert_eq!(compare(&[("a", 100.0), ("b", 103.1), ("c", 1.0)]), exceeded);

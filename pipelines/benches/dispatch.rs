@@ -71,7 +71,7 @@ mod flows {
     /// A number below `flows`, not in any order.
     fn shuffled(step: u64, flows: u32) -> u32 {
         let mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed >> 32) * u64::from(flows) >> 32) as u32
+        (((mixed >> 32) * u64::from(flows)) >> 32) as u32
     }
 
     /// Looks a burst up as a worker does, and keeps what is new.

@@ -1,5 +1,6 @@
 use jetway_aead::Aead;
 use jetway_pipelines::buffer::HeapBuf;
+use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::dispatch::flow_scan::{FlowFilter, FlowScan, FlowTask};
 use jetway_pipelines::ids::{NodeId, WorkerId};
 use jetway_pipelines::path::Settings;
@@ -30,6 +31,7 @@ fn orders_come_back_in_their_order_after_turns_that_each_did_a_part() {
         aead: Aead::best(),
         counters: Arc::clone(&counters),
         flows: 10_000,
+        direct_flows: Arc::new(DirectFlows::new([1, 2, 3, 4])),
         hash_key: [1, 2, 3, 4],
     });
     let mut worker = Worker::new(publisher.reader(), pipeline, links.remove(0), vec![], Box::new(NoBuffers), counters);

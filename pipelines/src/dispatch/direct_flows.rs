@@ -3,7 +3,6 @@
 //! All workers share the table, since a flow's two directions may come to different ones. It holds fingerprints, not
 //! flows: a place is one word, which any worker may write at any time.
 
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -119,7 +119,7 @@ impl Head {
         // The upper bit of each 16 that are equal, and no other.
         let equal = |tags: u64| {
             let difference = tags ^ searched;
-            !((difference & LOW_15) + LOW_15 | difference | LOW_15)
+            !(((difference & LOW_15) + LOW_15) | difference | LOW_15)
         };
         Ways(equal(self.tags[0]) >> 15 | equal(self.tags[1]) >> 14)
     }

@@ -50,7 +50,7 @@ fn choose_another(maglev: &Maglev, hash: u64, takes_new_flows: impl Fn(u16) -> b
     if let Some(position) = rehashed.into_iter().find(|position| takes_new_flows(*position)) {
         return Some(Chosen { position, how: How::Rehash });
     }
-    let start = (u128::from(rehash(hash, REHASHES + 1)) * members as u128 >> 64) as usize;
+    let start = ((u128::from(rehash(hash, REHASHES + 1)) * members as u128) >> 64) as usize;
     let scanned = (start..members).chain(0..start).take(SCANNED).filter_map(|position| u16::try_from(position).ok());
     scanned.into_iter().find(|position| takes_new_flows(*position)).map(|position| Chosen { position, how: How::Scan })
 }

@@ -56,7 +56,7 @@ impl World {
     }
 
     /// What left on the LAN, one packet.
-    fn to_server(&mut self) -> Vec<u8> {
+    fn sent_to_server(&mut self) -> Vec<u8> {
         let mut sent = self.take_sent(LAN);
         assert_eq!(sent.len(), 1, "one packet leaves: {:?}", self.losses());
         sent.remove(0)
@@ -65,7 +65,7 @@ impl World {
     /// The address that a datagram of this client's port went to.
     fn server_of(&mut self, from: SocketAddr, to: SocketAddr) -> SocketAddr {
         self.wan_packet(0, &datagram(from, to, 0, b"who are you"));
-        let packet = self.to_server();
+        let packet = self.sent_to_server();
         parse_datagram(&packet).expect("a datagram").1
     }
 }
@@ -92,7 +92,7 @@ fn a_datagram_goes_to_a_server_and_the_answer_comes_from_the_service() {
         world.offer([udp_service(&servers(family, 1..=3), family)]);
         let client = plain_client(family, 5000);
         world.wan_packet(0, &datagram(client, service(family), 0, b"question"));
-        let packet = world.to_server();
+        let packet = world.sent_to_server();
         let (from, to, payload) = parse_datagram(&packet).expect("a datagram");
         assert_eq!((from, to.port(), payload), (client, SERVER_PORT, &b"question"[..]));
         let parsed = Parsed::from_ip(&packet).expect("a packet");
@@ -112,7 +112,7 @@ fn a_tunnels_peer_reaches_a_service_and_hears_the_answer() {
         world.offer([udp_service(&servers(family, 1..=3), family)]);
         let client = SocketAddr::new(world.inner(0, family), 5000);
         world.client_sends(0, &datagram(client, service(family), 0, b"question"));
-        let packet = world.to_server();
+        let packet = world.sent_to_server();
         let (_, server, _) = parse_datagram(&packet).expect("a datagram");
         world.server_packet(0, &datagram(server, client, 0, b"answer"));
         world.exchange();
@@ -207,7 +207,7 @@ fn a_client_of_a_tunnel_keeps_its_server_over_ports_inner_addresses_and_a_change
                 world.offer([plan().service(&servers(Family::V4, 1..=9))]);
             }
             world.client_sends(client, &datagram(SocketAddr::new(inner, port), service(Family::V4), 0, b"hello"));
-            seen.push(destination(&world.to_server()));
+            seen.push(destination(&world.sent_to_server()));
         }
         assert!(seen.iter().all(|server| *server == seen[0]), "{seen:?}");
     }
@@ -222,9 +222,9 @@ fn a_connection_to_a_dead_server_is_reset_where_the_service_wants_that() {
         world.offer([plan.service(&all)]);
         let client = plain_client(family, 6000);
         world.wan_packet(0, &segment(client, service(family), 1000, Flags::SYN));
-        let chosen = destination(&world.to_server());
+        let chosen = destination(&world.sent_to_server());
         world.wan_packet(0, &segment(client, service(family), 1001, Flags::ACK));
-        world.to_server();
+        world.sent_to_server();
         let server = all.iter().find(|server| server.address == chosen).expect("a server");
         server.set_health(Health::Down);
         world.wan_packet(0, &segment(client, service(family), 1001, Flags::ACK));
@@ -237,7 +237,7 @@ fn a_connection_to_a_dead_server_is_reset_where_the_service_wants_that() {
         assert!(sum.is_right());
         // It connects anew, from the same port.
         world.wan_packet(0, &segment(client, service(family), 5000, Flags::SYN));
-        assert_ne!(destination(&world.to_server()), chosen);
+        assert_ne!(destination(&world.sent_to_server()), chosen);
         assert_eq!(world.drops(DropReason::ServerGone), 1);
     }
 }
@@ -315,7 +315,7 @@ fn every_encapsulation_brings_the_packet_as_it_was() {
                 let mut packet = packet.class(0b1011_1010);
                 packet.set_udp(4000, SERVICE_PORT);
                 world.wan_packet(0, &packet.bytes());
-                let sent = world.to_server();
+                let sent = world.sent_to_server();
                 assert_eq!(sent[header + shim..], packet.forwarded(), "{forward:?} {family:?} {servers_family:?}");
                 assert_eq!(world.losses(), []);
             }
@@ -409,7 +409,7 @@ fn a_router_behind_the_clients_is_heard_by_the_server_that_has_the_flow() {
             let answer = datagram(service(family), client, 0, &[1; 400]);
             let error = error_about(&answer, gateway(family), service_address(family));
             world.wan_packet(0, &error);
-            let heard = world.to_server();
+            let heard = world.sent_to_server();
             assert_eq!(destination(&heard), server.ip());
             let parsed = Parsed::from_ip(&heard).expect("a packet");
             let quoted = Parsed::from_quote(&parsed.l4(&heard)[8..]).expect("a quote");
@@ -427,7 +427,7 @@ fn an_error_about_a_clients_packet_tells_of_the_service_and_puts_the_server_unde
         world.offer([udp_service(&servers(family, 1..=4), family)]);
         let client = plain_client(family, 5000);
         world.wan_packet(0, &datagram(client, service(family), 0, b"question"));
-        let sent = world.to_server();
+        let sent = world.sent_to_server();
         let server = destination(&sent);
         world.server_packet(0, &error_about(&sent, server, client.ip()));
         let told = world.take_sent(WAN).remove(0);
@@ -450,12 +450,13 @@ fn a_client_on_its_servers_own_link_is_answered_by_the_service_too() {
             world.learn_neighbour(LAN, client.ip());
             for worker in 0..usize::from(workers) {
                 world.server_packet(worker, &datagram(client, service(family), 0, b"question"));
-                let (from, server, _) = parse_datagram(&world.to_server()).map(|(f, t, p)| (f, t, p.to_vec())).unwrap();
+                let (from, server, _) =
+                    parse_datagram(&world.sent_to_server()).map(|(f, t, p)| (f, t, p.to_vec())).unwrap();
                 assert_ne!(from.ip(), client.ip(), "the server would answer it directly");
                 // The answer comes to any worker.
                 for other in 0..usize::from(workers) {
                     world.server_packet(other, &datagram(server, from, 0, b"answer"));
-                    let answer = world.to_server();
+                    let answer = world.sent_to_server();
                     let (from, to, payload) = parse_datagram(&answer).expect("a datagram");
                     assert_eq!((from, to, payload), (service(family), client, &b"answer"[..]));
                 }

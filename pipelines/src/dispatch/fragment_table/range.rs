@@ -32,7 +32,7 @@ impl FragmentRange {
     /// RFC 8200 section 4.5): it is empty, reaches beyond 65,535 bytes, or is not a multiple of 8 and not the last.
     pub fn new(offset: u32, length: u32, rest: Rest) -> Option<Self> {
         let end = offset.checked_add(length).filter(|end| *end <= MAX_DATAGRAM)?;
-        let fits = offset % 8 == 0 && length > 0 && (rest == Rest::Ends || length % 8 == 0);
+        let fits = offset.is_multiple_of(8) && length > 0 && (rest == Rest::Ends || length.is_multiple_of(8));
         fits.then_some(Self { start: offset as u16, end: end as u16, rest })
     }
 

@@ -20,11 +20,11 @@ fn build(size: u32, members: &[Member]) -> Maglev {
     Maglev::build(size, members).unwrap()
 }
 
-fn listed(preferences: &[&[u32]]) -> Vec<Candidate<std::vec::IntoIter<u32>>> {
-    let candidate = |(position, slots): (usize, &&[u32])| Candidate {
+fn listed<'a>(preferences: &'a [&'a [u32]]) -> Vec<Candidate<impl Iterator<Item = u32> + 'a>> {
+    let candidate = |(position, slots): (usize, &'a &'a [u32])| Candidate {
         position: position as u16,
         weight: 1,
-        preferences: slots.to_vec().into_iter(),
+        preferences: slots.iter().copied(),
     };
     preferences.iter().enumerate().map(candidate).collect()
 }

@@ -151,7 +151,7 @@ impl Handshaker {
         opened: Stage<(PeerIndex, Opened)>,
     ) -> Stage<Admitted> {
         let intake = self.intake;
-        let mut authenticate = |(arrival, opened): (&Arrival<'_>, Result<(PeerIndex, Opened), HandshakeError>)| {
+        let authenticate = |(arrival, opened): (&Arrival<'_>, Result<(PeerIndex, Opened), HandshakeError>)| {
             let (owner, opened) = opened?;
             self.with_peer(now, owner, |peer, resources| {
                 let is_live = peer.peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(now));
@@ -164,7 +164,7 @@ impl Handshaker {
             })
             .unwrap_or(Err(HandshakeError::UnknownPeer))
         };
-        arrivals.iter().zip(opened).map(|both| authenticate(both)).collect()
+        arrivals.iter().zip(opened).map(authenticate).collect()
     }
 
     /// Makes the sessions and the responses.
@@ -175,13 +175,13 @@ impl Handshaker {
         let shared: ArrayVec<Option<Secret>, { 2 * TOGETHER }> =
             agreements.into_iter().map(|agreement| agreement.shared).collect();
         let mut shared = shared.into_iter();
-        let mut respond = |admitted: Result<Admitted, HandshakeError>| {
+        let respond = |admitted: Result<Admitted, HandshakeError>| {
             let admitted = admitted?;
             let shared = [shared.next().flatten(), shared.next().flatten()];
             self.with_peer(now, admitted.owner, |peer, resources| peer.respond(now, admitted, shared, resources))
                 .unwrap_or(Err(HandshakeError::UnknownPeer))
         };
-        admitted.into_iter().map(|admitted| respond(admitted)).collect()
+        admitted.into_iter().map(respond).collect()
     }
 }
 

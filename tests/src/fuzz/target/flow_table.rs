@@ -59,7 +59,7 @@ pub fn flow_table(data: &[u8]) -> Outcome {
             (6, _) => {
                 let before = live(&model, now);
                 let mut removed = 0;
-                let gone = |decision: &Decision| decision.position % 2 == 0;
+                let gone = |decision: &Decision| decision.position.is_multiple_of(2);
                 let all = table.buckets();
                 let pass = table
                     .clear_matching(&mut Cursor::default(), all, Tick(now), &mut removed, |flow| gone(&flow.decision));

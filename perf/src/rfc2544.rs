@@ -8,11 +8,13 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::engine::Direction;
 use crate::generator::{Order, PERCENTILES, Report};
 use crate::result::{Part, Quantity, Row};
 use crate::search::{Outcome, Search};
+use crate::system;
 use crate::testpmd::{self, Testpmd};
 use crate::traffic::Size;
 
@@ -32,6 +34,8 @@ pub struct Site {
 const PARTIAL_DROP: f64 = 0.005;
 /// The searches end when their bounds are within this share of each other.
 const PRECISION: f64 = 0.02;
+/// Below this share of its core, a process was disturbed.
+const FREE: f64 = 0.97;
 const SIZES: [Size; 3] = [Size::Fixed(64), Size::Fixed(1420), Size::Imix];
 
 /// The device under test.
@@ -57,7 +61,15 @@ pub fn measure(site: &Site) -> io::Result<Part> {
             };
             eprintln!("pktgen: {scenario} {}, {peer}", size.name());
             let mut bench = Bench::start(site, subject, size)?;
-            bench.measure(site, &Names { peer, scenario, size }, &mut part)?;
+            let names = Names { peer, scenario, size };
+            let before = bench.cpu_times();
+            let begun = Instant::now();
+            bench.measure(site, &names, &mut part)?;
+            let share = bench.share_of_cores(before, begun.elapsed());
+            if share < FREE {
+                let (what, taken) = (names.what(), (1.0 - share) * 100.0);
+                part.lacks(&format!("{what} undisturbed"), &format!("a free core: others had {taken:.0} % of one"));
+            }
         }
     }
     Ok(part)
@@ -70,18 +82,33 @@ struct Names {
     size: Size,
 }
 
+impl Names {
+    fn what(&self) -> String {
+        format!("{} {}, {}", self.scenario, self.size.name(), self.peer)
+    }
+}
+
 /// A device under test with its generator. The order of the fields is that in which they end: net_memif's server must not be
 /// polled when its client goes, so the device under test goes first.
 struct Bench {
-    _subject: Running,
+    subject: Running,
     generator: Process,
     _sockets: tempfile::TempDir,
 }
 
 /// What runs between the devices until it is dropped.
 enum Running {
-    Jetway { _process: Process },
-    Testpmd { _process: Testpmd },
+    Jetway(Process),
+    Testpmd(Testpmd),
+}
+
+impl Running {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Jetway(process) => process.child.id(),
+            Self::Testpmd(process) => process.id(),
+        }
+    }
 }
 
 impl Bench {
@@ -95,12 +122,12 @@ impl Bench {
             Subject::Jetway(_) => {
                 let mut arguments = vec!["under-test".to_owned(), format!("--core={}", site.core)];
                 arguments.extend(named(&devices));
-                Running::Jetway { _process: Process::start(&arguments)? }
+                Running::Jetway(Process::start(&arguments)?)
             }
             Subject::Testpmd => {
                 let mut testpmd = Testpmd::start(site.core, &devices, &["--forward-mode=io", "--stats-period=2"])?;
                 testpmd.wait_until_it_forwards()?;
-                Running::Testpmd { _process: testpmd }
+                Running::Testpmd(testpmd)
             }
         };
         let direction = match subject {
@@ -110,16 +137,27 @@ impl Bench {
         let mut arguments = vec!["generator".to_owned(), format!("--core={}", site.generator_core)];
         arguments.extend(named(&generators));
         arguments.extend([format!("--direction={}", direction.name()), format!("--size={}", size.name())]);
-        Ok(Self { _subject: running, generator: Process::start(&arguments)?, _sockets: sockets })
+        Ok(Self { subject: running, generator: Process::start(&arguments)?, _sockets: sockets })
+    }
+
+    /// The CPU times of the device under test and of the generator: both poll, and the latter waits only for its orders.
+    fn cpu_times(&self) -> [Duration; 2] {
+        [self.subject.id(), self.generator.child.id()].map(|id| system::cpu_time(id).unwrap_or_default())
+    }
+
+    /// The least share of its core that one of both had during `time`.
+    fn share_of_cores(&self, before: [Duration; 2], time: Duration) -> f64 {
+        let used = self.cpu_times().into_iter().zip(before).map(|(after, before)| after.saturating_sub(before));
+        used.map(|used| used.as_secs_f64() / time.as_secs_f64()).fold(f64::INFINITY, f64::min)
     }
 
     fn measure(&mut self, site: &Site, names: &Names, part: &mut Part) -> io::Result<()> {
         let Names { peer, scenario, size } = names;
+        let what = names.what();
         // The first warms up.
         self.trial(None, u64::MAX, site.seconds)?;
         let full = self.trial(None, u64::MAX, site.seconds)?;
         let (offered, forwarded) = (full.offered as f64 / full.seconds, full.received as f64 / full.until_last);
-        let what = format!("{scenario} {}, {peer}", size.name());
         if forwarded <= 0.0 {
             return Err(io::Error::other(format!("{what}: nothing came through")));
         }

@@ -76,8 +76,9 @@ mod tests {
                     Ok(if value <= rate { Outcome::Passed } else { Outcome::Failed })
                 })
                 .unwrap();
-            assert!(found <= rate && rate - found <= 1e6 * 0.01, "{found} for {rate}");
-            assert!(trials < 20);
+            assert!(found <= rate && rate - found <= rate * 0.011, "{found} for {rate}");
+            // A halving each: 17 from a million down to ten, 7 for the precision there.
+            assert!(trials <= 25, "{trials} trials for {rate}");
         }
     }
 

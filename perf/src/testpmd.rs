@@ -82,15 +82,16 @@ impl Testpmd {
         Ok(sum)
     }
 
-    fn id(&self) -> i32 {
-        self.process.id() as i32
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 }
 
 impl Drop for Testpmd {
     fn drop(&mut self) {
         // SAFETY: the child was not waited for yet, so its id is still its own. On this signal it stops forwarding first.
-        unsafe { libc::kill(self.id(), libc::SIGINT) };
+        unsafe { libc::kill(self.id() as i32, libc::SIGINT) };
         // What it still says must be taken, or it waits for us.
         let _ = io::copy(&mut self.output, &mut io::sink());
         let _ = self.process.wait();

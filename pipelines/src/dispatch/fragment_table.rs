@@ -151,18 +151,6 @@ impl<T: Copy> FragmentTable<T> {
         self.arrive(index, range)
     }
 
-    /// Whether the first fragment of a datagram came, and later ones are awaited. One whose time is over may count.
-    pub fn knows(&self, key: &DatagramKey) -> bool {
-        let mut index = self.chains.get(self.chain(key)).copied().unwrap_or(NONE);
-        while let Some(datagram) = self.datagrams.get(index as usize) {
-            if datagram.key == *key {
-                return true;
-            }
-            index = datagram.next;
-        }
-        false
-    }
-
     /// Datagrams that are remembered.
     pub fn len(&self) -> usize {
         self.live

@@ -272,7 +272,6 @@ impl<B: PacketBuf> Pipeline<B> {
     fn run<'t, O: Outputs<B>>(&mut self, packets: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
         let mut made: Packets<'t, B> = ArrayVec::new();
         open::open(packets, self, scene, out);
-        dispatch::dispatch(packets, &mut made, self, scene, out);
         self.forward(packets, &mut made, scene, out);
         self.forward_made(&mut made, scene, out);
     }
@@ -311,6 +310,7 @@ impl<B: PacketBuf> Pipeline<B> {
         scene: &Scene<'t>,
         out: &mut O,
     ) {
+        dispatch::dispatch(packets, made, self, scene, out);
         route::route(packets, made, self, scene, out);
         seal::seal(packets, made, self, scene, out);
         emit::emit(packets, scene.tables);

@@ -7,7 +7,7 @@ use jetway_config::{AllDown, OnDown, Persistence};
 
 use super::fragments::remember_first;
 use super::send::{self, To};
-use super::{Desk, FragmentFlow, reset};
+use super::{Desk, FragmentFlow, check_source, reset};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
 use crate::dispatch::selection::choose;
@@ -49,6 +49,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
             (position, Some(id))
         }
         None => {
+            check_source(packet, desk.scene.tables)?;
             let position = server_for(packet, service, desk)?;
             (position, begin(key, hash, service, position, flags, desk))
         }

@@ -2,10 +2,10 @@
 
 use super::forward::service_at;
 use super::send::{self, To};
-use super::{Desk, FragmentFlow, back};
+use super::{Desk, FragmentFlow, back, check_source};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::address_bytes;
-use crate::dispatch::fragment_table::{DatagramKey, FragmentRange, FragmentTable, Rest, Verdict as Standing};
+use crate::dispatch::fragment_table::{DatagramKey, FragmentRange, Rest, Verdict as Standing};
 use crate::drop_reason::DropReason;
 use crate::packet::fragment::FragmentHeader;
 use crate::path::outputs::Outputs;
@@ -22,18 +22,19 @@ pub fn remember_first<'t, B: PacketBuf, O: Outputs<B>>(
     taken(desk.pipeline.fragments.first(&key, range, flow, desk.scene.now)).map(drop)
 }
 
-/// Whether the packet, which begins with its IP header, is of a datagram whose first fragment was seen.
-pub fn is_known<B: PacketBuf>(packet: &Packet<'_, B>, table: &FragmentTable<FragmentFlow>) -> bool {
-    place_of(packet).is_ok_and(|(key, _)| table.knows(&key))
-}
-
 /// Sends a later fragment where the first of its datagram went.
 pub fn later<'t, B: PacketBuf, O: Outputs<B>>(
     packet: &mut Packet<'t, B>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
     let (key, range) = place_of(packet)?;
-    match taken(desk.pipeline.fragments.later(&key, range, desk.scene.now))? {
+    let standing = desk.pipeline.fragments.later(&key, range, desk.scene.now);
+    if matches!((&packet.verdict, standing), (Verdict::Route, Standing::Unknown)) {
+        // It is of no service, or its first fragment went another way: it goes by its address.
+        return Ok(Verdict::Route);
+    }
+    check_source(packet, desk.scene.tables)?;
+    match taken(standing)? {
         FragmentFlow::Back(socket) => back::rewrite_and_send(packet, service_at(&socket, desk)?, desk),
         FragmentFlow::Forward(socket, index) => {
             let service = service_at(&socket, desk)?;

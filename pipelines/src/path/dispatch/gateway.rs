@@ -5,9 +5,9 @@
 
 use jetway_config::Persistence;
 
-use super::Desk;
 use super::forward::select;
 use super::send::{self, To};
+use super::{Desk, check_source};
 use crate::buffer::PacketBuf;
 use crate::dispatch::service::{Gateways, Service};
 use crate::drop_reason::DropReason;
@@ -28,6 +28,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     if packet.parsed.fragment != Fragment::No {
         return Err(DropReason::OuterFragment.into());
     }
+    check_source(packet, desk.scene.tables)?;
     let position = position(packet, service, gateways, desk)?;
     let server = service.server(position).ok_or(DropReason::ServiceDown)?;
     // Messages of one client look alike to routers on the way to the gateway.

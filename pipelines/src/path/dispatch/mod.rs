@@ -21,6 +21,7 @@ pub use translate::may_stand_in;
 
 use arrayvec::ArrayVec;
 
+use super::classify::may_forward;
 use super::outputs::Outputs;
 use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
@@ -31,11 +32,12 @@ use crate::dispatch::flow_table::{FlowHash, FlowKey};
 use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Backend, Tick};
+use crate::drop_reason::DropReason;
 use crate::ids::BackendIndex;
 use crate::packet::icmp::Icmp;
 use crate::packet::icmpv6::Icmpv6;
 use crate::packet::{Fragment, Protocol};
-use crate::tables::Twin;
+use crate::tables::{Route, Tables, Twin};
 use crate::time::Instant;
 
 /// What the parts of the stage work with besides the packet.
@@ -151,6 +153,7 @@ fn find<'t, B: PacketBuf>(
             (Verdict::Route, Origin::Tunnel(_)) if services.has_address(packet.parsed.destination) => {
                 to_service(packet, services, &mut last, pipeline)
             }
+            (Verdict::Route, Origin::Node) => about_answer(packet, services),
             (Verdict::Route, Origin::Port(_) | Origin::Tunnel(_)) => from_server(packet, services, pipeline, now),
             _ => None,
         };
@@ -228,7 +231,8 @@ fn from_server<'t, B: PacketBuf>(
     }
     let parsed = &packet.parsed;
     match (parsed.fragment, parsed.ports) {
-        (Fragment::Later, _) => fragments::is_known(packet, &pipeline.fragments).then_some(Task::LaterFragment),
+        // Its first fragment may be in the same burst, and not be remembered yet.
+        (Fragment::Later, _) => Some(Task::LaterFragment),
         (Fragment::No | Fragment::First, Some(ports)) => {
             let (from, to) = ((parsed.source, ports.source), (parsed.destination, ports.destination));
             let protocol = parsed.protocol;
@@ -250,6 +254,27 @@ fn from_server<'t, B: PacketBuf>(
             let flow = Ends { client, server: (server.address, server.port), protocol: quoted.protocol };
             services.behind(&server).filter(|_| !pipeline.direct_flows.has(&flow, now)).map(|_| Task::Error(quoted))
         }
+    }
+}
+
+/// An error of our own about a packet that a server sent as the service.
+fn about_answer<'t, B: PacketBuf>(packet: &Packet<'t, B>, services: &'t Services) -> Option<Task<'t>> {
+    services.has_address(packet.parsed.destination).then(|| quoted_packet(packet))?.map(Task::Error)
+}
+
+/// Whether a packet in clear may come from where it says, as classify asks of packets that are forwarded. Those out of a
+/// tunnel were held against their peer's allowed IPs.
+fn check_source<B: PacketBuf>(packet: &Packet<'_, B>, tables: &Tables) -> Result<(), Refusal> {
+    let source = packet.parsed.source;
+    if packet.origin == Origin::Node {
+        return Ok(());
+    }
+    if !may_forward(source) {
+        return Err(DropReason::MartianAddress.into());
+    }
+    match (packet.origin, tables.routes.lookup(source)) {
+        (Origin::Port(_), Some(Route::Tunnel(_))) => Err(DropReason::ReversePath.into()),
+        _ => Ok(()),
     }
 }
 

@@ -8,9 +8,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Desk;
 use super::forward::{select, service_at, signal};
 use super::send::{self, To, rewrite};
+use super::{Desk, check_source};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::FlowKey;
 use crate::dispatch::nat::{self, End, QuotedPacket, Rewrite};
@@ -20,7 +20,7 @@ use crate::packet::icmp::{self, Icmp};
 use crate::packet::icmpv6::{self, Icmpv6};
 use crate::packet::{Fragment, Parsed, Protocol};
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Packet, Verdict};
+use crate::path::packet::{Origin, Packet, Verdict};
 use crate::path::route::{Refusal, hop, way_to};
 use jetway_config::{Forward, Persistence};
 
@@ -30,6 +30,7 @@ pub fn error<'t, B: PacketBuf, O: Outputs<B>>(
     quoted: &QuotedPacket,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
+    check_source(packet, desk.scene.tables)?;
     let service = Socket { address: quoted.source, port: quoted.ports.source, protocol: quoted.protocol };
     if desk.services.has_address(packet.parsed.destination) {
         return to_server(packet, quoted, service_at(&service, desk)?, desk);
@@ -56,7 +57,12 @@ fn to_server<'t, B: PacketBuf, O: Outputs<B>>(
     service: &'t Service,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
-    let key = FlowKey::answered_by(quoted, packet.origin.number());
+    let client = match packet.origin {
+        // Of our own: the client is where its packets come from.
+        Origin::Node => way_to(quoted.destination, desk.scene.tables)?.into.map_or(0, |id| Origin::Tunnel(id).number()),
+        origin @ (Origin::Port(_) | Origin::Tunnel(_)) => origin.number(),
+    };
+    let key = FlowKey::answered_by(quoted, client);
     let hash = desk.pipeline.flows.hash(&key);
     let known =
         desk.pipeline.flows.find(hash, &key, desk.tick).and_then(|id| Some(desk.pipeline.flows.get(id)?.decision));

@@ -1,5 +1,6 @@
 //! A whole worker with a tunnel and a session: whatever comes in, what goes out is right and all is accounted for.
 
+mod services;
 mod traffic;
 
 #[cfg(test)]
@@ -153,7 +154,8 @@ fn tables(peer: &Arc<Peer>) -> Tables {
         ports: [port(MACS[0], [198, 51, 100, 1], "2001:db8::1"), port(MACS[1], [192, 0, 2, 1], "2001:db8:2::1")].into(),
         tunnels: vec![Arc::new(tunnel)],
         listeners: Arc::new([(LISTEN_PORT, TUNNEL)].into_iter().collect()),
-        local: Arc::new(ours.map(address).into_iter().collect()),
+        local: Arc::new(ours.into_iter().chain(services::ADDRESSES).map(address).collect()),
+        services: Arc::new(services::services()),
         routes: routes(to),
         neighbours: Arc::default(),
         ..Tables::default()
@@ -245,7 +247,10 @@ impl World {
                 let scene = Scene { tables: &self.tables, now: self.now };
                 self.pipeline.from_kernel(twin, buffer, &scene, &mut self.out);
             }
-            6 => self.now += Duration::from_millis(u64::from(source.byte()) * 50),
+            6 => {
+                self.now += Duration::from_millis(u64::from(source.byte()) * 50);
+                services::change(&self.tables.services, source.byte());
+            }
             _ => self.neighbours(choice),
         }
         let scene = Scene { tables: &self.tables, now: self.now };

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use jetway_pipelines::ids::PortId;
 use jetway_pipelines::packet::{EtherType, Protocol, checksum, ethernet, ipv4, ipv6};
 
+use super::services::PORTS;
 use super::{MACS, NEIGHBOUR};
 use crate::fuzz::source::Source;
 
@@ -14,6 +15,27 @@ pub(super) fn frame(port: PortId, packet: &[u8]) -> Vec<u8> {
     let ethertype = if packet.first().is_some_and(|first| first >> 4 == 6) { EtherType::IPV6 } else { EtherType::IPV4 };
     ethernet::write(&mut header, MACS[port.index()], NEIGHBOUR, ethertype);
     [&header[..], packet].concat()
+}
+
+/// The address of the services of IPv6.
+const SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0, 0x10);
+
+/// Whether the upper bits of the choice of addresses say that the packet is for a service.
+const fn to_service(addresses: u8) -> bool {
+    addresses >> 6 == 3
+}
+
+/// Gives some packets a port of the services: as their destination, or as their source.
+fn aim(payload: &mut [u8], choice: u8, kind: u8) {
+    let at = match choice {
+        3 => 2,
+        2 => 0,
+        _ => return,
+    };
+    let port = PORTS[usize::from(kind >> 3) % PORTS.len()];
+    if let Some(place) = payload.get_mut(at..at + 2) {
+        place.copy_from_slice(&port.to_be_bytes());
+    }
 }
 
 /// A packet that the input describes: most of its header is right, the rest is the input's.
@@ -32,12 +54,14 @@ pub(super) fn packet(source: &mut Source<'_>) -> Vec<u8> {
     let length = usize::from(u16::from_le_bytes(source.array()) & 0x07ff);
     let mut payload = source.bytes(255).to_vec();
     payload.resize(length.max(payload.len()), 0x55);
+    aim(&mut payload, addresses >> 6, kind);
     let protocol = [Protocol::UDP, Protocol::TCP, Protocol::ICMP, Protocol(kind)][usize::from(kind & 3)];
     let mut packet = if kind & 4 == 0 {
         let mut header = [0; ipv4::HEADER_LENGTH];
         ipv4::Header {
             source: V4[usize::from(addresses & 7)].into(),
-            destination: V4[usize::from(addresses >> 3 & 7)].into(),
+            destination: if to_service(addresses) { [10, 100, 0, 10] } else { V4[usize::from(addresses >> 3 & 7)] }
+                .into(),
             protocol,
             traffic_class: class,
             ttl,
@@ -63,7 +87,7 @@ pub(super) fn packet(source: &mut Source<'_>) -> Vec<u8> {
         let mut header = [0; ipv6::HEADER_LENGTH];
         ipv6::Header {
             source: v6(addresses),
-            destination: v6(addresses >> 3),
+            destination: if to_service(addresses) { SERVICE_V6 } else { v6(addresses >> 3) },
             protocol,
             traffic_class: class,
             flow_label: 0,

@@ -4,13 +4,13 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A prepared key: 32 bytes, no heap. Zeroised on drop; `Debug` shows nothing of it.
+/// A prepared key: 32 bytes, no heap. Each copy is zeroised on drop; `Debug` shows nothing of it.
 ///
 /// No backend gains from more than the raw key. ChaCha20 has no key schedule, and the context that aws-lc wants is a copy of the
 /// key (584 bytes, most of them unused) that is made anew for each run of packets in a few nanoseconds.
 // Aligned so that the kernel loads a key from one cache line.
 #[repr(align(32))]
-#[derive(ZeroizeOnDrop)]
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct Key([u8; 32]);
 
 impl Key {

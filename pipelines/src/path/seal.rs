@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arc_swap::Guard;
 use arrayvec::ArrayVec;
-use jetway_aead::SealJob;
+use jetway_aead::{Key, SealJob};
 
 use super::event::HandshakeEvent;
 use super::outer::Outer;
@@ -20,7 +19,7 @@ use crate::tables::{Tables, TunnelEntry};
 use crate::wireguard::constants::{DATA_HEADER_SIZE, PADDING, TAG_SIZE};
 use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
-use crate::wireguard::{Endpoint, Peer, Session};
+use crate::wireguard::{Endpoint, Peer};
 
 /// The packets of a burst to one peer: looked up, counted and noted once.
 struct Run<'t> {
@@ -31,7 +30,7 @@ struct Run<'t> {
     content: Content,
 }
 
-/// What a run needs, besides its session, to be encrypted and sent.
+/// What a run needs to be encrypted and sent.
 struct Ready<'t> {
     remote_index: u32,
     next_counter: u64,
@@ -46,8 +45,9 @@ struct Ready<'t> {
 /// The runs of a burst. Large, and so made once and never moved.
 type Runs<'t> = ArrayVec<Run<'t>, BURST>;
 
-/// The session of each run, apart from the runs so that the AEAD can borrow keys while runs change.
-type Sessions = ArrayVec<Guard<Option<Arc<Session>>>, BURST>;
+/// The key of each run, apart from the runs so that the AEAD can borrow keys while runs change. They are copies:
+/// sessions are lent by few guards at a time, and a burst may have many.
+type Keys = ArrayVec<Option<Key>, BURST>;
 
 /// Why a run cannot be encrypted now.
 enum NotReady {
@@ -68,10 +68,15 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     }
     let (mut runs, mut run_of) = (Runs::new_const(), RunOf::new_const());
     find_runs(packets, &mut runs, &mut run_of);
-    let mut sessions = Sessions::new_const();
-    find_sessions(&runs, &mut sessions);
-    for ((number, run), session) in runs.iter_mut().enumerate().zip(&sessions) {
-        let refusal = match prepare_run(run, session.as_ref(), pipeline, scene, out) {
+    prefetch_sessions(&runs);
+    let mut keys = Keys::new_const();
+    for (number, run) in runs.iter_mut().enumerate() {
+        let (key, outcome) = match prepare_run(run, pipeline, scene, out) {
+            Ok(key) => (Some(key), Ok(())),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        keys.push(key);
+        let refusal = match outcome {
             Ok(()) => continue,
             Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
             Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
@@ -84,8 +89,7 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     for (packet, number) in packets.iter_mut().zip(&run_of) {
         let Verdict::Seal(_) = packet.verdict else { continue };
         let number = usize::from(*number);
-        let session = sessions.get(number).and_then(|session| session.as_ref());
-        let (Some(run), Some(session)) = (runs.get_mut(number), session) else { continue };
+        let (Some(run), Some(Some(key))) = (runs.get_mut(number), keys.get(number)) else { continue };
         let Some(ready) = run.ready.as_mut() else { continue };
         let length = packet.buffer.data().len();
         if length > ready.room {
@@ -104,11 +108,7 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
         }
         let message = packet.buffer.data_mut();
         run.bytes += message.len() as u64;
-        jobs.push(SealJob {
-            key: &session.key,
-            counter,
-            buffer: message.get_mut(DATA_HEADER_SIZE..).unwrap_or_default(),
-        });
+        jobs.push(SealJob { key, counter, buffer: message.get_mut(DATA_HEADER_SIZE..).unwrap_or_default() });
     }
     pipeline.aead.seal_burst(&mut jobs);
     pipeline.counters.sealed.add(jobs.len() as u64);
@@ -172,28 +172,31 @@ fn find_run<'t, const PLACES: usize>(peer: &'t Arc<Peer>, runs: &mut Runs<'t>, g
 }
 
 /// Has all sessions fetched at once: with many peers none of them is in the cache.
-fn find_sessions(runs: &Runs<'_>, sessions: &mut Sessions) {
-    sessions.extend(runs.iter().map(|run| run.peer.sending_session()));
-    if sessions.len() > 1 {
-        sessions.iter().flat_map(|session| session.as_ref()).for_each(|session| session.prefetch());
+fn prefetch_sessions(runs: &Runs<'_>) {
+    if runs.len() > 1 {
+        for run in runs {
+            if let Some(session) = run.peer.sending_session().as_ref() {
+                session.prefetch();
+            }
+        }
     }
 }
 
-/// Looks at the session, reserves the nonces and works out the outer headers for a run.
+/// Looks at the session, reserves the nonces and works out the outer headers for a run. Gives the session's key.
 fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
     run: &mut Run<'t>,
-    session: Option<&Arc<Session>>,
     pipeline: &mut Pipeline<B>,
     scene: &Scene<'t>,
     out: &mut O,
-) -> Result<(), NotReady> {
+) -> Result<Key, NotReady> {
     let peer = run.peer;
     if peer.is_removed() {
         return Err(NotReady::Drop(DropReason::PeerRemoved));
     }
     let endpoint = peer.endpoint.load().ok_or(NotReady::Drop(DropReason::NoEndpoint))?;
     let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
-    let Some(session) = session.filter(|session| !session.is_expired(scene.now)) else {
+    let session = peer.sending_session();
+    let Some(session) = session.as_ref().filter(|session| !session.is_expired(scene.now)) else {
         want_handshake(peer, pipeline, out);
         return Err(NotReady::Wait);
     };
@@ -214,7 +217,7 @@ fn prepare_run<'t, B: PacketBuf, O: Outputs<B>>(
         outer,
         tunnel,
     });
-    Ok(())
+    Ok(session.key.clone())
 }
 
 fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipeline<B>, out: &mut O) {

@@ -4,8 +4,7 @@
 //! backend prefers the slots in an order of its own, and they take turns at the first slot in their order that is still
 //! free. Nothing but the members' identities and weights goes in, so every dispatcher builds the same table.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use siphasher::sip::SipHasher24;
 
@@ -225,61 +224,72 @@ struct Candidate<P> {
 /// slot.
 fn populate<P: Iterator<Item = u32>>(size: u32, candidates: &mut [Candidate<P>]) -> Box<[u16]> {
     let mut slots = vec![FREE; size as usize].into_boxed_slice();
-    let mut free = size;
+    let mut free = if candidates.is_empty() { 0 } else { size };
     let mut groups: BTreeMap<u16, Vec<&mut Candidate<P>>> = BTreeMap::new();
     for candidate in candidates {
         groups.entry(candidate.weight).or_default().push(candidate);
     }
-    let mut turns: BinaryHeap<Turn> = groups.keys().map(|weight| Turn { number: 0, weight: *weight }).collect();
-    while let Some(turn) = turns.pop() {
-        for candidate in groups.get_mut(&turn.weight).into_iter().flatten() {
-            if free == 0 {
-                return slots;
+    // The heaviest first: of turns at one time, theirs comes first.
+    let mut groups: Vec<Group<'_, P>> =
+        groups.into_iter().rev().map(|(weight, members)| Group { weight, members, turns: 0, next: 0 }).collect();
+    let weights: u64 = groups.iter().map(|group| u64::from(group.weight)).sum();
+    let window = TURNS_IN_WINDOW * TIME_OF_WEIGHT_1 / weights.max(1);
+    let mut turns: Vec<(u64, u16)> = Vec::new();
+    let mut end = 0;
+    while free > 0 {
+        end += window;
+        turns.clear();
+        for (index, group) in groups.iter_mut().enumerate() {
+            while group.next < end {
+                turns.push((group.next, index as u16));
+                group.advance();
             }
-            for slot in candidate.preferences.by_ref() {
-                let slot = &mut slots[slot as usize];
-                if *slot == FREE {
-                    *slot = candidate.position;
-                    free -= 1;
-                    break;
+        }
+        turns.sort_unstable();
+        for (_, group) in &turns {
+            for candidate in &mut groups[usize::from(*group)].members {
+                if free == 0 {
+                    return slots;
+                }
+                for slot in candidate.preferences.by_ref() {
+                    let slot = &mut slots[slot as usize];
+                    if *slot == FREE {
+                        *slot = candidate.position;
+                        free -= 1;
+                        break;
+                    }
                 }
             }
         }
-        turns.push(Turn { number: turn.number + 1, ..turn });
     }
     slots
 }
 
-/// The next turn of all candidates of one weight.
+/// Time between two turns of a candidate of weight 1. Turns of weights that differ are at different times or at exactly
+/// the same: fractions of two weights of 16 bits differ by 2⁻³² or more.
+const TIME_OF_WEIGHT_1: u64 = 1 << 34;
+
+/// Turns that are put in order together, about.
+const TURNS_IN_WINDOW: u64 = 4096;
+
+/// The candidates of one weight, which have their turns at the same times.
 ///
-/// Turns happen at times that nothing but the candidate's own weight decides: turn 0 at time 0, so that everybody gets a
-/// slot, and turn n at (n + ½) / weight, so that by any later time a candidate had its share of turns, rounded. So
-/// another candidate's weight does not change in which order the rest have their turns, and moves few of their slots.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Turn {
-    number: u32,
+/// Nothing but the candidate's own weight decides these times: turn 0 is at time 0, so that everybody gets a slot, and
+/// turn n at (n + ½) / weight, so that by any later time a candidate had its share of turns, rounded. So another
+/// candidate's weight does not change in which order the rest have their turns, and moves few of their slots.
+struct Group<'a, P> {
     weight: u16,
+    members: Vec<&'a mut Candidate<P>>,
+    turns: u64,
+    /// The time of the next turn.
+    next: u64,
 }
 
-impl Turn {
-    /// Twice its time, as a fraction.
-    fn time(self) -> (u64, u64) {
-        let numerator = if self.number == 0 { 0 } else { 2 * u64::from(self.number) + 1 };
-        (numerator, u64::from(self.weight))
-    }
-}
-
-impl Ord for Turn {
-    /// The earlier turn is the greater, as a heap gives out the greatest; of turns at one time that of more weight.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let ((a, b), (c, d)) = (self.time(), other.time());
-        (c * b).cmp(&(a * d)).then(self.weight.cmp(&other.weight))
-    }
-}
-
-impl PartialOrd for Turn {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl<P> Group<'_, P> {
+    fn advance(&mut self) {
+        self.turns += 1;
+        // Below 2⁶⁰, as no candidate has more turns than there are slots and turns in a window.
+        self.next = (2 * self.turns + 1) * (TIME_OF_WEIGHT_1 / 2) / u64::from(self.weight);
     }
 }
 

@@ -82,7 +82,7 @@ mod flows {
             hash
         });
         for hash in hashes {
-            table.prefetch_entry(hash);
+            table.prefetch_entry(hash, now);
         }
         for (key, hash) in keys.iter().zip(hashes) {
             match table.find(hash, key, now) {

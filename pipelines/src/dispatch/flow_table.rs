@@ -131,6 +131,16 @@ impl Head {
         Some(if now.is_after(*self.last.get(way)?) { Status::Expired } else { Status::Live })
     }
 
+    /// A bit for each way with a live flow.
+    #[inline]
+    fn live(&self, now: Tick) -> u32 {
+        let mut live = 0;
+        for (way, (lifetime, last)) in self.lifetimes.iter().zip(&self.last).enumerate() {
+            live |= u32::from(lifetime.is_some() & !now.is_after(*last)) << way;
+        }
+        live
+    }
+
     /// Writes down a flow at `way`.
     #[inline]
     fn occupy(&mut self, way: usize, tag: u16, lifetime: Lifetime, now: Tick) {
@@ -170,13 +180,6 @@ impl Iterator for Ways {
         self.0 &= self.0 - 1;
         Some(bit / 16 + bit % 2 * 4)
     }
-}
-
-/// What a bucket offers a flow.
-#[derive(Clone, Copy, Default)]
-struct Offer {
-    live: usize,
-    vacant: Option<usize>,
 }
 
 /// A table of flows. It allocates when it is made, touches all its memory then, and never again.
@@ -225,16 +228,25 @@ impl FlowTable {
         }
     }
 
-    /// Asks for the flow that this hash probably leads to, once the heads are near.
+    /// Asks for the flow that this hash probably leads to, or for the place where a new one would be put, once the heads
+    /// are near.
     #[inline]
-    pub fn prefetch_entry(&self, hash: FlowHash) {
+    pub fn prefetch_entry(&self, hash: FlowHash, now: Tick) {
+        let mut found = false;
         for bucket in [hash.first, hash.second] {
             let Some(head) = self.heads.get(bucket as usize) else { continue };
             if let Some(way) = head.with_tag(hash.tag).next()
                 && let Some(flow) = self.flows.get(place(bucket, way))
             {
                 prefetch_read(flow);
+                found = true;
             }
+        }
+        if !found
+            && let Some(vacant) = self.vacancy(hash, now)
+            && let Some(flow) = self.flows.get(vacant.0 as usize)
+        {
+            prefetch_read(flow);
         }
     }
 
@@ -313,7 +325,14 @@ impl FlowTable {
     ) -> Result<FlowId, Full> {
         let id = match self.find(hash, &key, now) {
             Some(id) => id,
-            None => self.take_place(hash, now)?,
+            None => {
+                // Both: an expired flow of this key may be in either.
+                self.reclaim(hash.first, now);
+                self.reclaim(hash.second, now);
+                let id = self.vacancy(hash, now).ok_or(Full)?;
+                self.occupied += 1;
+                id
+            }
         };
         let (bucket, way) = id.split();
         let (head, flow) = (self.heads.get_mut(bucket).ok_or(Full)?, self.flows.get_mut(id.0 as usize).ok_or(Full)?);
@@ -322,33 +341,27 @@ impl FlowTable {
         Ok(id)
     }
 
-    /// A vacant place in the emptier bucket, which counts as occupied from now on.
-    fn take_place(&mut self, hash: FlowHash, now: Tick) -> Result<FlowId, Full> {
-        let first = self.offer(hash.first, now);
-        let second = self.offer(hash.second, now);
-        let (bucket, offer) = if second.live < first.live { (hash.second, second) } else { (hash.first, first) };
-        let way = offer.vacant.ok_or(Full)?;
-        self.occupied += 1;
-        Ok(FlowId(place(bucket, way) as u32))
+    /// A place without a live flow in the emptier bucket.
+    #[inline]
+    fn vacancy(&self, hash: FlowHash, now: Tick) -> Option<FlowId> {
+        let live = |bucket: u32| self.heads.get(bucket as usize).map_or(u32::MAX, |head| head.live(now));
+        let (first, second) = (live(hash.first), live(hash.second));
+        let (bucket, live) =
+            if second.count_ones() < first.count_ones() { (hash.second, second) } else { (hash.first, first) };
+        let way = live.trailing_ones() as usize;
+        (way < WAYS).then(|| FlowId(place(bucket, way) as u32))
     }
 
     /// Takes back the places of a bucket's expired flows.
-    fn offer(&mut self, bucket: u32, now: Tick) -> Offer {
-        let mut offer = Offer::default();
-        let Some(head) = self.heads.get_mut(bucket as usize) else { return offer };
-        for way in 0..WAYS {
-            match head.status(way, now) {
-                Some(Status::Live) => {
-                    offer.live += 1;
-                    continue;
-                }
-                Some(Status::Expired) => self.occupied -= 1,
-                None => {}
+    #[inline]
+    fn reclaim(&mut self, bucket: u32, now: Tick) {
+        let Some(head) = self.heads.get_mut(bucket as usize) else { return };
+        let live = head.live(now);
+        for (way, lifetime) in head.lifetimes.iter_mut().enumerate() {
+            if live >> way & 1 == 0 && lifetime.take().is_some() {
+                self.occupied -= 1;
             }
-            head.lifetimes[way] = None;
-            offer.vacant = offer.vacant.or(Some(way));
         }
-        offer
     }
 
     /// Forgets the flow at a place, and gives what was decided for it.

@@ -92,12 +92,12 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
     if wanted.is_empty() {
         return;
     }
+    let tick = Tick::from(scene.now);
     for Wanted { task, .. } in &wanted {
         if let Task::Forward(_, _, hash) = task {
-            pipeline.flows.prefetch_entry(*hash);
+            pipeline.flows.prefetch_entry(*hash, tick);
         }
     }
-    let tick = Tick::from(scene.now);
     let mut desk = Desk { made, pipeline, scene, services, tick, out, last_way: None };
     for Wanted { packet, task } in &wanted {
         let Some(packet) = packets.get_mut(*packet) else { continue };

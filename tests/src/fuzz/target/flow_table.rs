@@ -35,7 +35,7 @@ pub fn flow_table(data: &[u8]) -> Outcome {
         let key = key(&mut source);
         let hash = table.hash(&key);
         table.prefetch(hash);
-        table.prefetch_entry(hash);
+        table.prefetch_entry(hash, Tick(now));
         let found = table.find(hash, &key, Tick(now));
         let known = model.get(&key).filter(|known| is_live(known, now)).copied();
         assert_eq!(found.and_then(|id| table.get(id)).map(|flow| (flow.key, flow.decision)), known.map(|k| (key, k.0)));

@@ -121,6 +121,43 @@ fn the_best_backend_is_one_that_the_cpu_supports() {
     assert_eq!("des".parse::<Backend>(), Err(UnknownBackend));
 }
 
+#[test]
+fn one_forged_packet_anywhere_in_a_burst_leaves_the_others_alone() {
+    for aead in backends() {
+        for length in [0, 64, 65, 700] {
+            let packets = packets_of(&[length; 64]);
+            let sealed: Vec<Vec<u8>> = packets.iter().map(Packet::sealed).collect();
+            for forged in 0..packets.len() {
+                let mut buffers = sealed.clone();
+                buffers[forged][length] ^= 1;
+                let authentic = open_all(aead, &packets, &mut buffers);
+                for (index, (packet, buffer)) in packets.iter().zip(&buffers).enumerate() {
+                    assert_eq!(authentic[index], index != forged, "{aead:?} at {length} bytes, {forged} forged");
+                    let is_plain = buffer[..length] == packet.plaintext;
+                    assert!(is_plain != (index == forged && length > 0), "{aead:?} at {length} bytes, {forged} forged");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_burst_with_packets_too_long_or_too_short_for_the_kernel_is_done_all_the_same() {
+    for aead in backends() {
+        let packets = packets_of(&[100, 16_384, 40_000, 0, 16_385, 1500, 64, 20_000, 7, 300]);
+        let mut buffers = seal_all(aead, &packets);
+        assert_eq!(buffers, packets.iter().map(Packet::sealed).collect::<Vec<_>>(), "{aead:?}");
+        buffers[3].truncate(TAG_LENGTH - 1);
+        buffers[4][5] ^= 1;
+        let authentic = open_all(aead, &packets, &mut buffers);
+        assert_eq!(authentic, [true, true, true, false, false, true, true, true, true, true], "{aead:?}");
+        for (index, (packet, buffer)) in packets.iter().zip(&buffers).enumerate().filter(|(index, _)| authentic[*index])
+        {
+            assert_eq!(buffer[..packet.plaintext.len()], packet.plaintext, "{aead:?}: packet {index}");
+        }
+    }
+}
+
 /// What is done to a sealed packet on its way.
 #[derive(Clone, Copy, Debug)]
 enum Corruption {
@@ -166,12 +203,21 @@ fn length() -> impl Strategy<Value = usize> {
 
 fn packets() -> impl Strategy<Value = Vec<(Packet, Corruption)>> {
     // Few different keys, so that runs of one key and changes of key both occur.
-    let packet = (0..4u8, any::<u64>(), length(), any::<usize>(), corruption()).prop_map(
-        |(key, counter, length, seed, corruption)| {
-            (Packet { key: [key; 32], counter, plaintext: pattern(length, seed) }, corruption)
-        },
-    );
-    prop::collection::vec(packet, 1..65)
+    let packet = |length: BoxedStrategy<usize>| {
+        (0..4u8, any::<u64>(), length, any::<usize>(), corruption()).prop_map(
+            |(key, counter, length, seed, corruption)| {
+                (Packet { key: [key; 32], counter, plaintext: pattern(length, seed) }, corruption)
+            },
+        )
+    };
+    prop_oneof![
+        3 => prop::collection::vec(packet(length().boxed()), 1..65),
+        // One length, around the blocks of both algorithms.
+        1 => (0..9usize, 0..17usize, 1..65usize).prop_flat_map(move |(blocks, bytes, count)| {
+            let length = (blocks * 64 + bytes).saturating_sub(8);
+            prop::collection::vec(packet(Just(length).boxed()), count)
+        }),
+    ]
 }
 
 /// Bounded by default; `JETWAY_LONG=1` runs for minutes, `PROPTEST_CASES` says exactly.

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
-use super::packets::{Packets, WINDOW, load};
+use super::packets::{Packets, WINDOW, full_blocks, load};
 use super::poly1305::LANES;
 use super::{Vector, wipe};
 
@@ -72,20 +72,21 @@ impl Sixteens {
     /// The texts of those must be valid for reads and writes.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
     pub(super) unsafe fn apply_last_blocks(&self, packets: &Packets<'_>, chosen: u64) {
-        let mut chosen = chosen;
-        let keystreams = self.all().iter().flat_map(|sixteen| &sixteen.last_blocks);
-        let texts = packets.texts.iter().zip(&packets.lengths).take(packets.count);
-        for (keystream, (text, &length)) in keystreams.zip(texts) {
-            let start = super::packets::full_blocks(length) as usize * BLOCK;
-            let bytes = length - start as u32;
-            // Without a branch on whether the packet is chosen. All 64 bytes are a mask of ones.
-            let mask = _bzhi_u64((chosen & 1).wrapping_neg(), bytes);
-            chosen >>= 1;
-            let text = text.wrapping_add(start).cast();
-            // SAFETY: the bytes of the mask are the end of the text. Others are neither read nor written.
-            unsafe {
-                let block = _mm512_maskz_loadu_epi8(mask, text);
-                _mm512_mask_storeu_epi8(text, mask, _mm512_xor_si512(block, *keystream));
+        for (index, sixteen) in self.all().iter().enumerate() {
+            let first = index * GROUP;
+            let mut chosen = chosen >> first;
+            let texts = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
+            for (keystream, (text, &length)) in sixteen.last_blocks.iter().zip(texts) {
+                let start = full_blocks(length) * BLOCK as u32;
+                // Without a branch on whether the packet is chosen. The mask for 64 bytes is all ones.
+                let mask = _bzhi_u64((chosen & 1).wrapping_neg(), length - start);
+                chosen >>= 1;
+                let text = text.wrapping_add(start as usize).cast();
+                // SAFETY: the bytes of the mask are the end of the text. Others are neither read nor written.
+                unsafe {
+                    let block = _mm512_maskz_loadu_epi8(mask, text);
+                    _mm512_mask_storeu_epi8(text, mask, _mm512_xor_si512(block, *keystream));
+                }
             }
         }
     }
@@ -222,8 +223,7 @@ fn nonces(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 2] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn last_counters(packets: &Packets<'_>, first: usize, upper: usize) -> Vector {
-    let lengths: &[u32; 16] = packets.lengths[first..].first_chunk().expect("windows are multiples of sixteen");
-    let mut lengths = load(lengths);
+    let mut lengths = load(&packets.lengths.as_chunks::<GROUP>().0[first / GROUP]);
     if upper == first {
         lengths = _mm512_inserti64x4::<1>(lengths, _mm512_castsi512_si256(lengths));
     }

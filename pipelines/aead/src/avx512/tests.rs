@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::packets::Packets;
-use super::sixteen::Sixteens;
+use super::sixteen::{OneTimeKeys, Sixteens};
 use super::{poly1305, stream};
 use crate::vectors::{Vector, all};
 use crate::{Backend, Key};
@@ -47,6 +47,49 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let words: [[[u64; 8]; 2]; 2] = unsafe { std::mem::transmute(tags) };
     let [low, high] = words[(copies - 1) % 16 / 8].map(|half| u128::from(half[(copies - 1) % 8]));
     (text, low | high << 64)
+}
+
+/// A block, or what has its size, as two words.
+type Block = [u64; 2];
+
+/// Vectors 7 to 11 of RFC 8439, appendix A.3, whose sums lie around 2^130 - 5: r, s, the message and the tag.
+const AROUND_THE_PRIME: [(Block, Block, &[Block], Block); 5] = [
+    ([2, 0], [0, 0], &[[u64::MAX; 2]], [3, 0]),
+    ([2, 0], [u64::MAX; 2], &[[2, 0]], [3, 0]),
+    ([1, 0], [0, 0], &[[u64::MAX; 2], [0xffff_ffff_ffff_fff0, u64::MAX], [0x11, 0]], [5, 0]),
+    (
+        [1, 0],
+        [0, 0],
+        &[[u64::MAX; 2], [0xfefe_fefe_fefe_fefb, 0xfefe_fefe_fefe_fefe], [0x0101_0101_0101_0101; 2]],
+        [0, 0],
+    ),
+    ([2, 0], [0, 0], &[[0xffff_ffff_ffff_fffd, u64::MAX]], [0xffff_ffff_ffff_fffa, u64::MAX]),
+];
+
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn tag_of(r: Block, s: Block, message: &[Block]) -> Block {
+    let everywhere = |word: u64| _mm512_set1_epi64(word as i64);
+    let keys = [OneTimeKeys { halves: [r[0], r[1], s[0], s[1]].map(everywhere) }; 2];
+    let (last, before) = message.split_last().expect("a block");
+    let mut text: Vec<u8> = before.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+    text.extend([0; 16]);
+    let key = Key::new(&[0; 32]);
+    let packets = Packets::of([(&key, 0, text.as_mut_ptr(), text.len())].into_iter(), &key);
+    // SAFETY: the text is read alone.
+    let [[low, high], _] = unsafe { poly1305::tags(&packets, 0, &keys, |_| last.map(everywhere)) };
+    [low, high].map(|half| _mm_cvtsi128_si64(_mm512_castsi512_si128(half)) as u64)
+}
+
+#[test]
+fn a_sum_around_the_prime_is_reduced() {
+    if !Backend::Avx512.is_supported() {
+        println!("SKIPPED: this CPU lacks {:?}", Backend::Avx512.missing_features().collect::<Vec<_>>());
+        return;
+    }
+    for (r, s, message, tag) in AROUND_THE_PRIME {
+        // SAFETY: the CPU has the features.
+        assert_eq!(unsafe { tag_of(r, s, message) }, tag, "r {r:x?} s {s:x?} message {message:x?}");
+    }
 }
 
 #[test]

@@ -211,7 +211,14 @@ impl Fleet {
     pub fn where_packets_were_lost(&self) -> String {
         let stats = self.jetway.stats();
         let vips = self.jetway.command(&["vips"]).unwrap_or_else(|error| error);
-        format!("drops {:?}\nports {}\n{vips}", stats.all_drops(), stats.0["ports"])
+        let ends = std::iter::once(&self.client).chain(self.servers.iter().map(|server| &server.namespace));
+        let kernels = ends.map(|end| {
+            // Of the kernel's counters those that are not 0: reassembly, checksums, full buffers.
+            let counters = end.try_run("nstat", &["-s", "Ip*", "Udp*", "Icmp*"]).unwrap_or_default();
+            format!("{}:\n{counters}", end.name())
+        });
+        let kernels: String = kernels.collect();
+        format!("drops {:?}\nports {}\n{vips}{kernels}", stats.all_drops(), stats.0["ports"])
     }
 
     fn configure_client(&self, world: &World) {

@@ -107,6 +107,14 @@ fn narrow_network(world: &World, fleet: &Fleet) -> Namespace {
     far
 }
 
+/// A server that was told an MTU keeps it in mind for the client, whichever service told it, and would not be told again.
+fn forget_path_mtus(fleet: &Fleet) {
+    for server in &fleet.servers {
+        server.namespace.run("ip", &["route", "flush", "cache"]);
+        server.namespace.run("ip", &["-6", "route", "flush", "cache"]);
+    }
+}
+
 #[track_caller]
 fn downloads(namespace: &Namespace, vip: &VipConfig, folder: &Path) -> Result<(), String> {
     let file = folder.join("downloaded");
@@ -131,11 +139,7 @@ fn a_router_that_finds_a_servers_packet_too_big_reaches_the_server_that_sent_it(
     for vip in &fleet.vips {
         // Several, so that the error must find the right one of three servers.
         for flow in 0..6 {
-            // A server that was told keeps it in mind, and would not be told again.
-            for server in &fleet.servers {
-                server.namespace.run("ip", &["route", "flush", "cache"]);
-                server.namespace.run("ip", &["-6", "route", "flush", "cache"]);
-            }
+            forget_path_mtus(&fleet);
             downloads(&far, vip, world.folder()).unwrap_or_else(|error| {
                 panic!("{} flow {flow}: {error}\n{}", vip.name, fleet.where_packets_were_lost())
             });
@@ -156,6 +160,7 @@ fn a_server_whose_datagram_does_not_fit_into_the_tunnel_is_told_so() {
     // 1,420 bytes with their headers; the answer has ten bytes more, and the kernel forbids to fragment it.
     let payload = [7; 1420 - 28];
     for vip in &fleet.vips {
+        forget_path_mtus(&fleet);
         let from = Origin::Tunnel.address(Family::V4);
         let client = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(1));
         // The server is told once, and fragments what follows.

@@ -399,6 +399,56 @@ fn a_fragmented_datagram_reaches_one_server_whole_and_an_overlapping_one_does_no
 }
 
 #[test]
+fn fragments_of_an_answer_that_come_together_all_come_from_the_service() {
+    let mut world = World::new(1, &[]);
+    world.offer([udp_service(&servers(Family::V4, 1..=1), Family::V4)]);
+    let mut whole = Inner::udp(server_address(Family::V4, 1), plain_client(Family::V4, 0).ip(), 20 + 1600);
+    whole.set_udp(SERVER_PORT, 5000);
+    let whole = whole.fragmentable(9).bytes();
+    let mut pieces = [whole[..20 + 800].to_vec(), [&whole[..20], &whole[20 + 800..]].concat()];
+    for (number, piece) in pieces.iter_mut().enumerate() {
+        let length = piece.len() as u16;
+        piece[2..4].copy_from_slice(&length.to_be_bytes());
+        set_fragment(piece, number * 800, number == 0);
+    }
+    let mac = neighbour_mac(server_address(Family::V4, 1));
+    world.receive(0, LAN, pieces.map(|piece| frame(MACS[1], mac, &piece)));
+    world.settle();
+    let sources: Vec<_> =
+        world.take_sent(WAN).iter().map(|packet| Parsed::from_ip(packet).expect("a packet").source).collect();
+    assert_eq!(sources, [service_address(Family::V4); 2], "{:?}", world.losses());
+}
+
+#[test]
+fn a_server_that_answers_directly_hears_from_the_node_what_does_not_fit_the_tunnel() {
+    for family in FAMILIES {
+        let mut world = World::connected(1, &[family]);
+        let plan = ServicePlan { forward: Forward::L2, ..ServicePlan::nat(family, Protocol::UDP) };
+        world.offer([plan.service(&servers(family, 1..=3))]);
+        let client = SocketAddr::new(world.inner(0, family), 5000);
+        world.client_sends(0, &datagram(client, service(family), 0, b"question"));
+        world.take_sent(LAN);
+        let mut answer = Inner::udp(service_address(family), client.ip(), 1500);
+        answer.set_udp(SERVICE_PORT, client.port());
+        world.receive(0, LAN, [frame(MACS[1], neighbour_mac(server_address(family, 1)), &answer.bytes())]);
+        world.settle();
+        let told = world.sent_to_server();
+        let parsed = Parsed::from_ip(&told).expect("a packet");
+        assert_eq!(parsed.destination, service_address(family));
+        assert_eq!(parsed.l4(&told)[0], if family == Family::V4 { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn a_client_in_clear_with_the_address_of_a_tunnels_peer_is_turned_away() {
+    let mut world = World::connected(1, &[Family::V4]);
+    world.offer([udp_service(&servers(Family::V4, 1..=3), Family::V4)]);
+    let forged = SocketAddr::new(world.inner(0, Family::V4), 5000);
+    world.wan_packet(0, &datagram(forged, service(Family::V4), 0, b"it is me"));
+    assert_eq!((world.take_sent(LAN).len(), world.drops(DropReason::ReversePath)), (0, 1));
+}
+
+#[test]
 fn a_router_behind_the_clients_is_heard_by_the_server_that_has_the_flow() {
     for family in FAMILIES {
         let mut world = World::new(1, &[]);

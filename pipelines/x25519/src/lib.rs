@@ -1,7 +1,7 @@
 //! X25519 (RFC 7748): public keys and shared secrets, one at a time and by the burst.
 //!
 //! One at a time is aws-lc's work. A burst goes eight at a time through the vector kernel, on a CPU that can run it: eight take it
-//! less time than two take aws-lc.
+//! less time than three take aws-lc.
 //!
 //! ```
 //! let (alice, bob) = ([1; 32], [2; 32]);

@@ -1,7 +1,8 @@
 //! Eight agreements at once on a CPU with AVX-512 IFMA: the Montgomery ladder of RFC 7748, one agreement in each lane.
 //!
 //! Keys differ from lane to lane as data alone. No branch and no address depends on them: a bit of a private key becomes a bit
-//! of a mask register that blends two vectors.
+//! of a mask register that blends two vectors. The generated code was read for that: its branches count lanes, bits and squarings,
+//! and ask whether a secret is all zero, which the other side sees anyway when it gets no answer.
 
 mod field;
 

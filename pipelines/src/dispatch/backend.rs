@@ -1,11 +1,10 @@
 //! A server of a virtual service: where it is, and the state that workers read whenever they use it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::counters::Counter;
 use crate::ids::{BackendIndex, WorkerId};
-use crate::time::Instant;
 
 /// What health checks say of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,11 +68,6 @@ impl BackendState {
     }
 }
 
-/// How long a path's MTU is believed (RFC 1191 section 6.3, RFC 8201 section 4).
-const PATH_MTU_SECONDS: u64 = 600;
-/// No router takes less: whoever says so lies (RFC 791 section 3.1 has 68, which no link of today has).
-const LEAST_MTU: u16 = 576;
-
 /// A server of one service.
 ///
 /// Control makes it, and tables refer to it for as long as the server is configured, so that a change of anything
@@ -89,7 +83,6 @@ pub struct Backend {
     health: AtomicU8,
     administration: AtomicU8,
     signalled: AtomicBool,
-    path_mtu: AtomicU64,
     traffic: Box<[BackendTraffic]>,
 }
 
@@ -121,7 +114,6 @@ impl Backend {
             health: AtomicU8::new(Health::Up as u8),
             administration: AtomicU8::new(Administration::Enabled as u8),
             signalled: AtomicBool::new(false),
-            path_mtu: AtomicU64::new(0),
             traffic: (0..workers).map(|_| BackendTraffic::default()).collect(),
         }
     }
@@ -176,19 +168,6 @@ impl Backend {
     /// Opens the way for the next sign of trouble.
     pub fn lower_signal(&self) {
         self.signalled.store(false, Ordering::Release);
-    }
-
-    /// Notes that a router on the way to it takes packets of at most `mtu` bytes (RFC 1191, RFC 8201).
-    pub fn learn_mtu(&self, mtu: u16, now: Instant) {
-        let until = (now.as_seconds() + PATH_MTU_SECONDS) << 16;
-        self.path_mtu.store(until | u64::from(mtu.max(LEAST_MTU)), Ordering::Relaxed);
-    }
-
-    /// The longest packet that gets to it by a link of this MTU, as far as is known.
-    #[inline]
-    pub fn limit_mtu(&self, link: u16, now: Instant) -> u16 {
-        let learned = self.path_mtu.load(Ordering::Relaxed);
-        if learned == 0 || learned >> 16 <= now.as_seconds() { link } else { link.min(learned as u16) }
     }
 
     /// What a worker sent to it; only that worker may add to it. `None` for a worker that the node does not have.

@@ -47,7 +47,7 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     hop(packet)?;
     let length = packet.parsed.total_length;
     let overhead = encapsulation.map_or(0, |encapsulation| encapsulation.overhead(to.server.address));
-    let room = to.server.limit_mtu(way.mtu, desk.scene.now).saturating_sub(overhead);
+    let room = way.mtu.saturating_sub(overhead);
     let fits = length <= u32::from(room);
     if !fits && (packet.parsed.dont_fragment || overhead > 0 && to.server.address.is_ipv6()) {
         return Err(Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(room) }));

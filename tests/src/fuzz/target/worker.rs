@@ -249,7 +249,7 @@ impl World {
             }
             6 => {
                 self.now += Duration::from_millis(u64::from(source.byte()) * 50);
-                services::change(&self.tables.services, source.byte());
+                services::change(&self.tables.services, choice >> 3);
             }
             _ => self.neighbours(choice),
         }

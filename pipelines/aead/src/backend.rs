@@ -4,6 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Which implementation does the work.
+///
+/// None is for AVX2 alone. Counted, not measured: with vectors half as wide on three ports, and no rotation, a block of
+/// ChaCha20 takes 53 cycles at best, and there is no IFMA for Poly1305. At 1,420 bytes that gains little over aws-lc, whose
+/// code does both at once; at 64 bytes it would be faster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Backend {
     /// Our multi-buffer kernel: many packets at once, on x86-64 with AVX-512 and IFMA.

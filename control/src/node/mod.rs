@@ -336,9 +336,12 @@ impl Node {
         if self.services.follow_load(now) == Step::Changed {
             self.dispatch.services_changed();
         }
-        if let Some(Fresh { tables, moved }) = self.dispatch.follow(&self.services, now) {
+        if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&self.services, now) {
             self.tables.set_services(tables);
-            moved.iter().for_each(|(service, slots)| self.services.charge(service, *slots));
+            self.services.settle(&moved, &held_back);
+            if !held_back.is_empty() {
+                self.dispatch.services_changed();
+            }
         }
     }
 

@@ -79,6 +79,11 @@ impl Service {
         step
     }
 
+    /// The most slots that a table of its present weights may move, if only a step of theirs changed them.
+    pub fn limit(&self) -> Option<u32> {
+        self.weights.as_ref()?.limit()
+    }
+
     fn take_weights(&mut self) {
         for server in &mut self.servers {
             let followed = self.weights.as_ref().and_then(|weights| weights.weight(server.backend.index));
@@ -274,10 +279,20 @@ impl Services {
         step
     }
 
-    /// Takes note of how many slots a service's table really moved.
-    pub fn charge(&mut self, service: &Name, slots: u32) {
-        if let Some(weights) = self.running.get_mut(service).and_then(|service| service.weights.as_mut()) {
-            weights.charge(slots);
+    /// Takes note of tables that are in use from now on and the slots that each moved, and of services that keep theirs
+    /// because those of their new weights would have moved too many.
+    pub fn settle(&mut self, moved: &BTreeMap<Name, u32>, held_back: &[Name]) {
+        for (service, slots) in moved {
+            if let Some(weights) = self.running.get_mut(service).and_then(|service| service.weights.as_mut()) {
+                weights.charge(*slots);
+            }
+        }
+        for service in held_back {
+            let Some(service) = self.running.get_mut(service) else { continue };
+            if let Some(weights) = &mut service.weights {
+                weights.take_back();
+            }
+            service.take_weights();
         }
     }
 

@@ -30,8 +30,10 @@ const IDLE: f64 = 0.05;
 const SMOOTHING: f64 = 0.25;
 /// Units of a factor of 1, if the weights leave room for so many in 16 bits.
 const FINEST: u16 = 512;
-/// The part of the budget that a step may plan for: the table moves some more slots than change their share.
+/// The part of the budget that a step plans for at first: the table moves some more slots than change their share.
 const PLANNED: f64 = 0.25;
+/// What is planned for after a step turned out to move more than the budget has.
+const LESS: f64 = 0.5;
 
 /// How weights may move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +65,10 @@ pub struct Weights {
     unit: u16,
     /// Slots that may be moved now.
     budget: f64,
+    /// The part of it that the next step plans for.
+    planned: f64,
+    /// Whether nothing but a step made the weights others than those of the table in use.
+    is_stepping: bool,
     refilled: Instant,
     stepped: Instant,
 }
@@ -72,6 +78,8 @@ struct Server {
     index: BackendIndex,
     configured: u16,
     factor: f64,
+    /// The factor that the table in use was made with.
+    settled: f64,
     load: Option<(f64, Instant)>,
 }
 
@@ -90,8 +98,17 @@ impl Weights {
     /// The weights of these servers, each with what the configuration says.
     pub fn new(policy: Policy, servers: &[(BackendIndex, u16)], now: Instant) -> Self {
         let budget = burst(&policy);
-        let mut weights =
-            Self { policy, servers: Vec::new(), places: HashMap::new(), unit: 1, budget, refilled: now, stepped: now };
+        let mut weights = Self {
+            policy,
+            servers: Vec::new(),
+            places: HashMap::new(),
+            unit: 1,
+            budget,
+            planned: PLANNED,
+            is_stepping: false,
+            refilled: now,
+            stepped: now,
+        };
         weights.configure(policy, servers);
         weights
     }
@@ -101,13 +118,14 @@ impl Weights {
         let mut before: HashMap<_, _> = self.servers.drain(..).map(|server| (server.index, server)).collect();
         let follow = |&(index, configured): &(BackendIndex, u16)| match before.remove(&index) {
             Some(old) => Server { configured, ..old },
-            None => Server { index, configured, factor: 1.0, load: None },
+            None => Server { index, configured, factor: 1.0, settled: 1.0, load: None },
         };
         self.servers = servers.iter().map(follow).collect();
         self.places = servers.iter().enumerate().map(|(place, (index, _))| (*index, place)).collect();
         self.unit = unit_for(servers);
         self.policy = policy;
         self.budget = self.budget.min(burst(&policy));
+        self.is_stepping = false;
     }
 
     /// Takes in how busy a server is, from 0 to 1.
@@ -139,7 +157,7 @@ impl Weights {
         }
         self.stepped = now;
         let wanted = self.wanted(now);
-        let allowed = self.budget * PLANNED;
+        let allowed = self.budget * self.planned;
         let mut part = 1.0;
         // As much of the way as the budget allows; what is left comes with later steps.
         for _ in 0..24 {
@@ -156,6 +174,7 @@ impl Weights {
                 };
                 let changed = weights(&|place| factors[place]) != weights(&|place| self.servers[place].factor);
                 self.servers.iter_mut().zip(factors).for_each(|(server, factor)| server.factor = factor);
+                self.is_stepping |= changed;
                 return if changed { Step::Changed } else { Step::Unchanged };
             }
             part *= (allowed / moved).clamp(0.1, 0.9);
@@ -163,9 +182,25 @@ impl Weights {
         Step::Unchanged
     }
 
-    /// Takes what a change of the table really moved off the budget.
+    /// The most slots that the table of these weights may move: only when it is made is it known how many it does.
+    /// `None` if not only a step made them others: what an operator wants is not held back.
+    pub fn limit(&self) -> Option<u32> {
+        self.is_stepping.then_some(self.budget as u32)
+    }
+
+    /// Takes note of a table that is in use from now on, and of the slots that it moved.
     pub fn charge(&mut self, slots: u32) {
         self.budget -= f64::from(slots);
+        self.planned = PLANNED;
+        self.is_stepping = false;
+        self.servers.iter_mut().for_each(|server| server.settled = server.factor);
+    }
+
+    /// Takes the weights back to those of the table in use: with the new ones more slots would move than the budget has.
+    pub fn take_back(&mut self) {
+        self.planned *= LESS;
+        self.is_stepping = false;
+        self.servers.iter_mut().for_each(|server| server.factor = server.settled);
     }
 
     /// The factors that would even the load out.

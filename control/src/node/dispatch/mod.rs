@@ -70,6 +70,7 @@ struct Finished {
     made: MadeServices,
     tables: Arc<Tables>,
     moved: BTreeMap<Name, u32>,
+    held_back: Vec<Name>,
 }
 
 /// Tables to be published.
@@ -79,6 +80,8 @@ pub struct Fresh {
     pub tables: Arc<Tables>,
     /// Slots that lead to another server than before, of services whose tables changed.
     pub moved: BTreeMap<Name, u32>,
+    /// Services that keep their tables, since those of their new weights would move more slots than allowed.
+    pub held_back: Vec<Name>,
 }
 
 /// Tables to be made.
@@ -86,6 +89,8 @@ pub struct Fresh {
 struct Job {
     maker: Maker,
     recipes: BTreeMap<Name, Recipe>,
+    /// The most slots that the tables of some services may move.
+    limits: BTreeMap<Name, u32>,
     /// What is there already.
     before: MadeServices,
 }
@@ -145,9 +150,9 @@ impl DispatchTables {
                 Err(TryRecvError::Closed) => {
                     tracing::error!("the dispatch tables could not be made: please report this with the log above");
                 }
-                Ok(Finished { made, tables, moved }) => {
+                Ok(Finished { made, tables, moved, held_back }) => {
                     self.made = made;
-                    fresh = Some(Fresh { tables, moved });
+                    fresh = Some(Fresh { tables, moved, held_back });
                 }
             }
             self.making = None;
@@ -182,14 +187,16 @@ impl DispatchTables {
             (name.clone(), Recipe::of(service, choices.get(name).unwrap_or(&Choice::All)))
         };
         let recipes = services.iter().map(recipe).collect();
-        (Job { maker: self.maker.clone(), recipes, before: self.made.clone() }, choices)
+        let limit = |service: &Service| Some((service.vip.name.clone(), service.limit()?));
+        let limits = services.iter().filter_map(limit).collect();
+        (Job { maker: self.maker.clone(), recipes, limits, before: self.made.clone() }, choices)
     }
 }
 
 impl Job {
     /// Makes what changed.
     fn run(self) -> Finished {
-        let (mut made, mut moved) = (MadeServices::new(), BTreeMap::new());
+        let (mut made, mut moved, mut held_back) = (MadeServices::new(), BTreeMap::new(), Vec::new());
         for (name, recipe) in self.recipes {
             let old = self.before.get(&name);
             if let Some(old) = old.filter(|old| old.recipe == recipe) {
@@ -200,7 +207,13 @@ impl Job {
                 Ok(service) => {
                     let new = Made::new(recipe, service);
                     if let Some(old) = old {
-                        moved.insert(name.clone(), old.moves(&new).all());
+                        let slots = old.moves(&new).all();
+                        if self.limits.get(&name).is_some_and(|limit| slots > *limit) {
+                            made.insert(name.clone(), Arc::clone(old));
+                            held_back.push(name);
+                            continue;
+                        }
+                        moved.insert(name.clone(), slots);
                     }
                     made.insert(name, Arc::new(new));
                 }
@@ -211,7 +224,7 @@ impl Job {
         }
         let list = made.values().map(|made| Arc::clone(&made.service)).collect();
         let tables = Arc::new(Tables::new(list, self.maker.hash_key));
-        Finished { made, tables, moved }
+        Finished { made, tables, moved, held_back }
     }
 }
 

@@ -38,6 +38,10 @@ struct World {
     dispatch: DispatchTables,
     tables: Arc<Tables>,
     now: Instant,
+    /// Slots that tables moved, and when.
+    moved: Vec<(Instant, u32)>,
+    /// How often a service kept its table, since another would have moved too much.
+    held_back: usize,
 }
 
 impl World {
@@ -47,7 +51,7 @@ impl World {
         let secrets = Arc::new(CookieSecrets::new(Secret::default(), Secret::default()));
         let mut dispatch = DispatchTables::new(PUBLIC_HASH_KEY, secrets);
         let tables = dispatch.make_now(&services);
-        Self { services, dispatch, tables, now: Instant::from_nanos(1) }
+        Self { services, dispatch, tables, now: Instant::from_nanos(1), moved: Vec::new(), held_back: 0 }
     }
 
     fn reload(&mut self, text: &str) {
@@ -61,8 +65,13 @@ impl World {
         let mut published = None;
         let mut settled = None;
         loop {
-            if let Some(Fresh { tables, moved }) = self.dispatch.follow(&self.services, self.now) {
-                moved.iter().for_each(|(service, slots)| self.services.charge(service, *slots));
+            if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&self.services, self.now) {
+                self.services.settle(&moved, &held_back);
+                if !held_back.is_empty() {
+                    self.dispatch.services_changed();
+                }
+                self.moved.extend(moved.values().map(|slots| (self.now, *slots)));
+                self.held_back += held_back.len();
                 published = Some(tables);
             }
             let settled = settled.get_or_insert_with(|| self.dispatch.settled());
@@ -75,6 +84,19 @@ impl World {
             self.tables = Arc::clone(tables);
         }
         published
+    }
+
+    /// Five seconds later: server 1 says that it is busy, server 2 that it is not.
+    async fn follow_load(&mut self) {
+        self.now += Duration::from_secs(5);
+        for (server, load) in [(1, 0.9), (2, 0.1)] {
+            let mut servers = self.services.iter().flat_map(|service| &service.servers);
+            servers.find(|known| last_byte(&known.backend) == server).unwrap().load.put(load);
+        }
+        if self.services.follow_load(self.now) == Step::Changed {
+            self.dispatch.services_changed();
+        }
+        self.settle().await;
     }
 
     fn table(&self, port: u16) -> Arc<Table> {
@@ -231,16 +253,26 @@ async fn weights_that_follow_load_reach_the_table_and_are_charged_for_what_they_
     let before = share(&world);
     assert!((before - 0.5).abs() < 0.01, "{before}");
     for _ in 0..60 {
-        world.now += Duration::from_secs(5);
-        for (server, load) in [(1, 0.9), (2, 0.1)] {
-            let mut servers = world.services.iter().flat_map(|service| &service.servers);
-            servers.find(|known| last_byte(&known.backend) == server).unwrap().load.put(load);
-        }
-        if world.services.follow_load(world.now) == Step::Changed {
-            world.dispatch.services_changed();
-        }
-        world.settle().await;
+        world.follow_load().await;
     }
     let after = share(&world);
     assert!((0.1..0.3).contains(&after), "the busy one keeps {after}");
+}
+
+#[tokio::test]
+async fn no_minute_moves_more_slots_than_allowed_though_a_table_moves_more_than_its_shares_do() {
+    let allowed = 18;
+    let load = format!(
+        "health = {{ kind = \"tcp\" }}\nload = {{ from = \"agent\", port = 8099, slots_per_minute = {allowed} }}\n"
+    );
+    let mut world = World::new(&service("a", &load, &[(1, 35), (2, 23)]));
+    for _ in 0..240 {
+        world.follow_load().await;
+    }
+    for (start, _) in &world.moved {
+        let minute = *start..*start + Duration::from_secs(60);
+        let slots: u32 = world.moved.iter().filter(|(at, _)| minute.contains(at)).map(|(_, slots)| slots).sum();
+        assert!(slots <= allowed, "{slots} in the minute from {start:?}: {:?}", world.moved);
+    }
+    assert!(world.moved.len() > 2 && world.held_back > 0, "{} and {}", world.moved.len(), world.held_back);
 }

@@ -70,6 +70,16 @@ impl<V> Lpm<V> {
         }
     }
 
+    /// Has memory fetched that [`Lpm::lookup`] of `address` will need. For many lookups in a row in a large table: when all
+    /// are announced before the first is made, they wait for memory together.
+    #[inline]
+    pub fn prefetch(&self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.v4.prefetch(address.to_bits()),
+            IpAddr::V6(address) => self.v6.prefetch(address.to_bits()),
+        }
+    }
+
     /// The value of exactly this prefix.
     pub fn get(&self, net: &IpNet) -> Option<&V> {
         match net {

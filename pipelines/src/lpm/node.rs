@@ -170,6 +170,12 @@ impl<A: Address, V> Node<A, V> {
         if is_set(self.slots_at, chunk) { self.slots.get(rank(self.slots_at, chunk)) } else { None }
     }
 
+    /// Whether no node hangs below this one: its stride is the address's last.
+    #[inline]
+    pub(super) fn is_last(&self) -> bool {
+        self.shift == 0
+    }
+
     /// What hangs at `chunk`, to be changed.
     fn slot_mut(&mut self, chunk: u8) -> Option<&mut Slot<A, V>> {
         if is_set(self.slots_at, chunk) { self.slots.get_mut(rank(self.slots_at, chunk)) } else { None }

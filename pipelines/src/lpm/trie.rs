@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jetway_aead::prefetch_read;
+
 use super::address::{Address, Prefix};
 use super::node::{Node, Place, Slot};
 
@@ -50,6 +52,21 @@ impl<A: Address, V> Trie<A, V> {
             }
         }
         best
+    }
+
+    /// Has the end of the way fetched that a lookup of `address` will go. The ends are most of a large trie's memory.
+    pub(super) fn prefetch(&self, address: A) {
+        let mut next = self.root.as_ref();
+        while let Some(Slot::Node(node)) = next {
+            let Some(chunk) = node.chunk(address) else { return };
+            next = node.slot(chunk);
+            if node.is_last() {
+                if let Some(leaf) = next {
+                    prefetch_read(leaf);
+                }
+                return;
+            }
+        }
     }
 
     /// The value of exactly `prefix`.

@@ -43,6 +43,7 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
+    prefetch_peers(packets, scene.tables);
     let mut last = None;
     for packet in packets.iter_mut() {
         if !matches!(packet.verdict, Verdict::Route) {
@@ -52,6 +53,25 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
             Ok(mtu) if fits(packet, mtu) => {}
             Ok(mtu) => packet.verdict = too_big(packet, packet.verdict, mtu, made, pipeline, scene, out),
             Err(refusal) => packet.verdict = refuse(packet, refusal, made, pipeline, scene, out),
+        }
+    }
+}
+
+/// Has the places fetched that lead to the peers of a burst which goes to many: with many peers they are not in the cache.
+fn prefetch_peers<B>(packets: &Packets<'_, B>, tables: &Tables) {
+    let destination = |packet: &Packet<'_, B>| packet.parsed.destination;
+    // A burst of one flow, the usual one, has the same at both ends.
+    if packets.first().map(destination) == packets.last().map(destination) {
+        return;
+    }
+    let mut last = None;
+    for packet in packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route)) {
+        let destination = packet.parsed.destination;
+        if last.replace(destination) != Some(destination)
+            && let Some(Route::Tunnel(tunnel)) = tables.routes.lookup(destination)
+            && let Some(tunnel) = tables.tunnel(*tunnel)
+        {
+            tunnel.allowed_ips.prefetch(destination);
         }
     }
 }

@@ -15,6 +15,7 @@ use jetway_pipelines::time::Instant;
 use jetway_pipelines::wireguard::Endpoint;
 use jetway_pipelines::wireguard::cookie::Message;
 use jetway_pipelines::wireguard::handshaker::{CookieRequest, Handshaker, Output, Received};
+use jetway_pipelines::wireguard::replay::Crate;
 use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_sync::published::Limbo;
 
@@ -167,6 +168,8 @@ impl Service {
             }
             HandshakeEvent::Replaced(receiver) => drop(receiver),
             HandshakeEvent::SparePage(page) => drop(page),
+            HandshakeEvent::WindowsWanted => self.command(worker.index(), Command::AddWindows(Crate::new())),
+            HandshakeEvent::SpareCrate(windows) => drop(windows),
         }
     }
 

@@ -118,7 +118,7 @@ impl<B: PacketBuf> Worker<B> {
         self.tables.refresh();
         let scene = Scene { tables: self.tables.get(), now };
         let (pipeline, exits) = (&mut self.pipeline, &mut self.exits);
-        pipeline.begin_turn(&scene);
+        pipeline.begin_turn(&scene, exits);
 
         // A command may have an answer: carry out no more than can be answered.
         let answers = exits.handshake_events.capacity() - exits.handshake_events.len();

@@ -13,7 +13,7 @@ use jetway_pipelines::packet::{Frame, Parsed, checksum};
 use jetway_pipelines::path::slots::{Page, Slots};
 use jetway_pipelines::tables::Route;
 use jetway_pipelines::wireguard::Receiver;
-use jetway_pipelines::wireguard::replay::ReplayWindow;
+use jetway_pipelines::wireguard::replay::{ReplayWindow, SpareWindows};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -75,13 +75,13 @@ impl Bench {
         let layout = world::layout(2);
         let indices: Vec<_> = (0..PIECE).map(|n| layout.encode(WorkerId(n as u16 % 2), SlotIndex(n as u32))).collect();
         self.one("index decode", PIECE, |number| layout.decode(indices[number]));
-        let (mut window, mut counter) = (ReplayWindow::default(), 0);
+        let (mut window, mut spare, mut counter) = (ReplayWindow::default(), SpareWindows::new(1), 0);
         self.one("replay check", 1, |_| {
             counter += 1;
-            window.accept(counter)
+            window.accept(counter, &mut spare)
         });
         let peer = world::peer(0);
-        world::give_session(0, &peer, 1, Aead::best());
+        world::give_session(0, &peer, Aead::best());
         self.one("peer's session", 1, |_| peer.sending_session().is_some());
         self.one("peer's endpoint", 1, |_| peer.endpoint.load());
     }
@@ -127,8 +127,9 @@ impl Bench {
         for number in 0..entries {
             let (slot, peer) = (SlotIndex(number as u32), world::peer(number));
             let _ = slots.add_page(Page::of(slot), Page::new());
-            let session = world::give_session(number, &peer, layout.encode(WorkerId(0), slot), aead);
-            let receiver = Receiver::new(aead.key(&[1; 32]), peer, session);
+            let session = world::give_session(number, &peer, aead);
+            let index = layout.encode(WorkerId(0), slot);
+            let receiver = Receiver::new(aead.key(&[1; 32]), index, peer, session);
             assert!(slots.install(slot, Box::new(receiver)).is_none(), "its page is there");
         }
         // As a worker does before it decrypts: the session, whose it is, and whether it is still good.

@@ -26,7 +26,7 @@ use jetway_engine::heap_pool::{HeapPool, PooledBuf};
 use jetway_engine::links::{self, OtherEnds};
 use jetway_engine::worker::Worker;
 use jetway_pipelines::counters::WorkerCounters;
-use jetway_pipelines::ids::{PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
+use jetway_pipelines::ids::{PeerIndex, PortId, TunnelId};
 use jetway_pipelines::path::{ControlEvent, Pipeline};
 use jetway_pipelines::tables::Tables;
 use jetway_pipelines::wireguard::handshaker;
@@ -316,12 +316,11 @@ impl Changes {
 /// Adds and removes peers while a worker turns.
 fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     let first = control.peers.get(PeerIndex(0)).expect("there is a first peer");
-    let index = world::layout(1).encode(WorkerId(0), SlotIndex(0));
     let aead = Aead::best();
     let counter = SendCounter::new(0).expect("there is a generation 0");
     let now = control.engine.clock.now();
     first.endpoint.store(Endpoint::configured(traffic::endpoint(0)));
-    first.set_current(Some(Arc::new(Session::new(aead.key(&[1; 32]), index, 1, Role::Initiator, now, counter))));
+    first.set_current(Some(Arc::new(Session::new(aead.key(&[1; 32]), 1, Role::Initiator, now, counter))));
     control.follow_kernel();
 
     let worker = control.engine.worker.take().expect("the worker is started once");

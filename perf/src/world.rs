@@ -213,10 +213,10 @@ pub fn peer(number: usize) -> Arc<Peer> {
 }
 
 /// Gives the peer a session to send with.
-pub fn give_session(number: usize, peer: &Peer, local_index: u32, aead: Aead) -> Arc<Session> {
+pub fn give_session(number: usize, peer: &Peer, aead: Aead) -> Arc<Session> {
     let counter = SendCounter::new(0).expect("there is a generation 0");
     let key = aead.key(&secret(number, 1));
-    let session = Arc::new(Session::new(key, local_index, number as u32, Role::Responder, NOW, counter));
+    let session = Arc::new(Session::new(key, number as u32, Role::Responder, NOW, counter));
     session.confirm();
     peer.set_current(Some(Arc::clone(&session)));
     session
@@ -224,8 +224,8 @@ pub fn give_session(number: usize, peer: &Peer, local_index: u32, aead: Aead) ->
 
 /// The receiving half of the session of the peer of this number.
 pub fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
-    let session = give_session(number, peer, index, aead);
-    Receiver::new(aead.key(&secret(number, 0)), Arc::clone(peer), session)
+    let session = give_session(number, peer, aead);
+    Receiver::new(aead.key(&secret(number, 0)), index, Arc::clone(peer), session)
 }
 
 /// The clients' inner addresses.

@@ -22,7 +22,7 @@ use jetway_pipelines::packet::{Frame, Parsed};
 use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::constants::DATA_HEADER_SIZE;
 use jetway_pipelines::wireguard::index::IndexLayout;
-use jetway_pipelines::wireguard::replay::ReplayWindow;
+use jetway_pipelines::wireguard::replay::{ReplayWindow, SpareWindows};
 
 const LENGTH: usize = 64;
 
@@ -30,12 +30,12 @@ fn main() {
     let frame = traffic::frame(LAN.index(), &traffic::packet(SERVER, traffic::client(0), LENGTH, 0));
     let layout = world::layout(2);
     let table = allowed_ips();
-    let mut window = ReplayWindow::default();
+    let (mut window, mut spare) = (ReplayWindow::default(), SpareWindows::new(1));
     for number in 0..CALLS {
         stage_parse(black_box(&frame));
         stage_verify_checksum(black_box(&frame));
         stage_index_decode(&layout, layout.encode(WorkerId(1), SlotIndex(number as u32)));
-        stage_replay(&mut window, number as u64);
+        stage_replay(&mut window, number as u64, &mut spare);
         // Neighbours in the order of addresses would find all of a path in the same nodes.
         let address = IpAddr::V4(traffic::client(number * 7919 % ENTRIES));
         stage_allowed_ips(&table, black_box(address));
@@ -68,8 +68,8 @@ fn stage_index_decode(layout: &IndexLayout, index: u32) {
 }
 
 #[inline(never)]
-fn stage_replay(window: &mut ReplayWindow, counter: u64) {
-    black_box(window.accept(black_box(counter))).expect("counters grow");
+fn stage_replay(window: &mut ReplayWindow, counter: u64, spare: &mut SpareWindows) {
+    black_box(window.accept(black_box(counter), spare)).expect("counters grow");
 }
 
 #[inline(never)]

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use super::slots::Page;
 use crate::ids::{BackendIndex, PeerIndex, PortId, SlotIndex, TunnelId};
 use crate::wireguard::constants::INITIATION_SIZE;
+use crate::wireguard::replay::Crate;
 use crate::wireguard::{Endpoint, Peer, Receiver};
 
 /// A handshake message or cookie reply; none is longer than an initiation.
@@ -37,6 +38,10 @@ pub enum HandshakeEvent {
     Replaced(Box<Receiver>),
     /// A page that was there already, for the handshaker to free.
     SparePage(Box<Page>),
+    /// Few windows are left for sessions that need one: send [`Command::AddWindows`].
+    WindowsWanted,
+    /// A crate with what windows there was no room for, for the handshaker to free.
+    SpareCrate(Box<Crate>),
 }
 
 /// What a handshake message is worth under the present load.
@@ -62,6 +67,8 @@ pub enum ControlEvent {
 pub enum Command {
     /// Memory for a page of sessions.
     AddPage(u32, Box<Page>),
+    /// Memory for replay windows, to be kept ready.
+    AddWindows(Box<Crate>),
     /// A session whose messages come to this worker.
     InstallReceiver(SlotIndex, Box<Receiver>),
     /// End of a session.

@@ -15,13 +15,14 @@ use crate::buffer::PacketBuf;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
-use crate::packet::Parsed;
 use crate::packet::ecn::{self, Ecn, Inconsistent};
+use crate::packet::Parsed;
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
 use crate::wireguard::message::Data;
 use crate::wireguard::peer::Content;
+use crate::wireguard::replay::SpareWindows;
 use crate::wireguard::{Endpoint, Receiver, message};
 
 /// A data message on its way to and through the AEAD: its packet's buffer holds the encrypted packet and its tag.
@@ -146,7 +147,7 @@ fn prefetch_sessions<B>(messages: &Messages, pipeline: &Pipeline<B>) {
     // Whose session it is, is asked after the AEAD: these loads have its time.
     for run in &messages.runs {
         if let Some(receiver) = pipeline.slots.get(run.slot) {
-            receiver.peer.prefetch();
+            receiver.prefetch_beyond();
         }
     }
 }
@@ -217,7 +218,7 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
         if run.refusal.is_some() {
             continue;
         }
-        let Pipeline { slots, counters, admission, .. } = pipeline;
+        let Pipeline { slots, spare_windows, counters, admission, .. } = pipeline;
         let Some(receiver) = slots.get_mut(run.slot) else { continue };
         let is_removed = receiver.peer.is_removed();
         let mut heard: Option<Heard> = None;
@@ -227,7 +228,7 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
                 packet.verdict = Verdict::Drop(DropReason::PeerRemoved);
                 continue;
             }
-            if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver) {
+            if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver, spare_windows) {
                 // What was dropped before the AEAD keeps its reason.
                 if matches!(packet.verdict, Verdict::Open { .. }) {
                     packet.verdict = Verdict::Drop(reason);
@@ -256,11 +257,16 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
 }
 
 /// Whether a message counts: it is authentic and was not seen before.
-fn prove(wanted: &Pending, authentic: bool, receiver: &mut Receiver) -> Result<(), DropReason> {
+fn prove(
+    wanted: &Pending,
+    authentic: bool,
+    receiver: &mut Receiver,
+    spare: &mut SpareWindows,
+) -> Result<(), DropReason> {
     if !authentic {
         return Err(DropReason::WireguardForged);
     }
-    receiver.window.accept(wanted.counter).map_err(|_| DropReason::WireguardReplayed)
+    receiver.window.accept(wanted.counter, spare).map_err(|_| DropReason::WireguardReplayed)
 }
 
 /// Leaves only the inner packet in the buffer, if the peer may send it.
@@ -366,7 +372,7 @@ impl Heard {
         out: &mut O,
     ) {
         counters.opened.add(self.messages);
-        let second = Some(now.as_seconds());
+        let second = Some(now.as_seconds() as u32);
         let is_noted = std::mem::replace(&mut receiver.noted, second) == second;
         let is_news = receiver.confirm();
         let peer = &receiver.peer;
@@ -384,7 +390,7 @@ impl Heard {
         peer.traffic.received(self.bytes);
         let mut lost = 0;
         if is_news {
-            let event = HandshakeEvent::Confirmed(peer.index, receiver.session.local_index);
+            let event = HandshakeEvent::Confirmed(peer.index, receiver.local_index);
             lost += u64::from(out.tell_handshaker(event).is_err());
         }
         if receiver.wants_rekey(now)

@@ -25,7 +25,8 @@ use crate::packet::Parsed;
 use crate::tables::{PuntLimit, Tables, Twin};
 use crate::time::Instant;
 use crate::wireguard::index::IndexLayout;
-use crate::wireguard::{Endpoint, Peer};
+use crate::wireguard::replay::{READY, SpareWindows};
+use crate::wireguard::{Endpoint, Peer, Receiver};
 
 /// What the stages look at besides the packets: the tables and the time of this turn.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,7 @@ pub struct Pipeline<B> {
     pub(super) aead: Aead,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) slots: Slots,
+    pub(super) spare_windows: Box<SpareWindows>,
     pub(super) held: Held<Waiting<B>>,
     pub(super) flows: FlowTable,
     pub(super) fragments: FragmentTable<FragmentFlow>,
@@ -106,6 +108,7 @@ impl<B: PacketBuf> Pipeline<B> {
         let punt_limit = PuntLimit::default();
         Self {
             slots: Slots::with_capacity(settings.index_layout.slots_per_worker() as usize),
+            spare_windows: SpareWindows::new(READY),
             held: Held::default(),
             flows: FlowTable::new(settings.flows, settings.hash_key),
             direct_flows: settings.direct_flows,
@@ -130,11 +133,15 @@ impl<B: PacketBuf> Pipeline<B> {
     }
 
     /// Takes up what changed in the tables since the last turn. To be called first in a turn.
-    pub fn begin_turn(&mut self, scene: &Scene<'_>) {
+    pub fn begin_turn<O: Outputs<B>>(&mut self, scene: &Scene<'_>, out: &mut O) {
         let limit = scene.tables.punt_limit;
         if limit != self.punt_limit {
             self.punt_meter = Meter::new(limit.rate, limit.burst);
             self.punt_limit = limit;
+        }
+        if self.spare_windows.wants_more() && out.tell_handshaker(HandshakeEvent::WindowsWanted).is_err() {
+            // The ring is full: ask in a later turn.
+            self.spare_windows.ask_again();
         }
     }
 
@@ -182,10 +189,18 @@ impl<B: PacketBuf> Pipeline<B> {
     pub fn command<O: Outputs<B>>(&mut self, command: Command, scene: &Scene<'_>, out: &mut O) {
         let answer = match command {
             Command::AddPage(number, page) => self.slots.add_page(number, page).map(HandshakeEvent::SparePage),
-            Command::InstallReceiver(slot, receiver) => {
-                self.slots.install(slot, receiver).map(HandshakeEvent::Replaced)
+            Command::AddWindows(mut windows) => {
+                self.spare_windows.add(&mut windows);
+                Some(HandshakeEvent::SpareCrate(windows))
             }
-            Command::RemoveReceiver(slot) => Some(HandshakeEvent::Removed(slot, self.slots.remove(slot))),
+            Command::InstallReceiver(slot, receiver) => {
+                let replaced = self.slots.install(slot, receiver);
+                replaced.map(|receiver| HandshakeEvent::Replaced(self.without_window(receiver)))
+            }
+            Command::RemoveReceiver(slot) => {
+                let removed = self.slots.remove(slot);
+                Some(HandshakeEvent::Removed(slot, removed.map(|receiver| self.without_window(receiver))))
+            }
             Command::SendKeepalive(peer) => {
                 self.send_keepalive(&peer, scene, out);
                 None
@@ -200,6 +215,12 @@ impl<B: PacketBuf> Pipeline<B> {
         {
             self.counters.events_lost.add(1);
         }
+    }
+
+    /// Keeps the replay window of a session that ends, for another.
+    fn without_window(&mut self, mut receiver: Box<Receiver>) -> Box<Receiver> {
+        receiver.window.end(&mut self.spare_windows);
+        receiver
     }
 
     /// Releases packets whose session or neighbour has come, and drops those that waited too long.

@@ -1,18 +1,28 @@
 //! The replay window: which of the last 8,192 counters were seen (RFC 6479's ring of words).
 
+mod spare;
+#[cfg(test)]
+mod tests;
+
+pub use spare::{Crate, READY, SpareWindows};
+
 use super::constants::REJECT_AFTER_MESSAGES;
 
 /// How far behind the highest counter seen a counter may be and still be accepted.
 ///
 /// One word of the ring is being reused at any time, hence 64 less than 8,192.
 pub const WINDOW: u64 = 8192 - 64;
-const WORDS: usize = 128;
+const WORDS: u64 = 128;
+/// Words that every session has: the newest ones.
+const NEAR_WORDS: u64 = 8;
 const WORD_BITS: u64 = u64::BITS as u64;
+/// The word of 64 counters that all count as seen.
+const COMPLETE: u64 = u64::MAX;
 
 /// Why a counter is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Replay {
-    /// The counter was accepted before.
+    /// The counter was accepted before, or counts as if it was.
     #[error("the counter was seen before")]
     Repeated,
     /// The counter lies behind the window: whether it was seen is not known any more.
@@ -25,21 +35,46 @@ pub enum Replay {
 
 /// Which counters of a session were seen.
 ///
-/// The newest word is kept apart from the ring, so that messages in order, which are nearly all, touch the ring's
-/// memory once in 64 times.
+/// ```text
+///   0 ..................... newest word - 7 ........ newest word
+///   all seen: not stored  |  near: 7 words of 64   |  apart        without a ring
+///   ..... a ring of 128 words ..................   |  apart        with one
+/// ```
+/// Most sessions lose nothing, or end before they have had 448 messages. Behind the near words all their counters were
+/// seen, which takes no memory to remember. Only when a word leaves the near ones while a counter in it is still missing,
+/// the session takes a [`Ring`] from those that its worker keeps ready. Should there be none, the missing counters count as
+/// seen: the window is narrower then, and never accepts a counter twice.
+///
+/// The newest word is kept apart from both, so that messages in order, which are nearly all, touch other memory once in 64
+/// times.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct ReplayWindow {
     /// One more than the highest counter seen; 0 before the first.
     next: u64,
-    /// The word of the highest counter; what its place in the ring holds does not count.
+    /// The word of the highest counter; what its place in the ring or among the near words holds does not count.
     newest: u64,
-    words: [u64; WORDS],
+    ring: Option<Box<Ring>>,
+    /// Without a ring, the word of each number from the newest less 7 on, at its number's remainder. Words before these are
+    /// complete.
+    near: [u64; NEAR_WORDS as usize],
+}
+
+/// The words of a whole window, each at its number's remainder.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct Ring([u64; WORDS as usize]);
+
+impl Ring {
+    /// Memory for a window.
+    pub fn new() -> Box<Self> {
+        Box::new(Self([0; WORDS as usize]))
+    }
 }
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self { next: 0, newest: 0, words: [0; WORDS] }
+        Self { next: 0, newest: 0, ring: None, near: [0; NEAR_WORDS as usize] }
     }
 }
 
@@ -55,22 +90,22 @@ impl ReplayWindow {
         if self.next - 1 - counter > WINDOW {
             return Err(Replay::TooOld);
         }
-        let (word, bit) = place(counter);
-        let seen = if self.is_newest(counter) { self.newest } else { self.words[word] };
-        if seen & bit != 0 { Err(Replay::Repeated) } else { Ok(()) }
+        if self.word(counter / WORD_BITS) & bit(counter) != 0 { Err(Replay::Repeated) } else { Ok(()) }
     }
 
     /// Accepts `counter` if it was not seen before. Only for messages that proved authentic.
-    pub fn accept(&mut self, counter: u64) -> Result<(), Replay> {
+    pub fn accept(&mut self, counter: u64, spare: &mut SpareWindows) -> Result<(), Replay> {
         self.check(counter)?;
         if counter >= self.next {
-            self.advance(counter);
+            self.advance(counter, spare);
         }
-        let (word, bit) = place(counter);
-        if self.is_newest(counter) {
-            self.newest |= bit;
+        let word = counter / WORD_BITS;
+        if Some(word) == self.newest_word() {
+            self.newest |= bit(counter);
         } else {
-            self.words[word] |= bit;
+            // It is no complete word, since the counter was not seen: so it is among the near ones if there is no ring.
+            let reach = self.reach();
+            self.words()[place(word, reach)] |= bit(counter);
         }
         Ok(())
     }
@@ -80,117 +115,98 @@ impl ReplayWindow {
         self.next
     }
 
-    /// Whether `counter` lies in the word of the highest, of which there is one.
-    fn is_newest(&self, counter: u64) -> bool {
-        counter / WORD_BITS == self.next.wrapping_sub(1) / WORD_BITS
+    /// Ends the session: nothing is accepted any more, and its memory is for others.
+    pub fn end(&mut self, spare: &mut SpareWindows) {
+        // Every counter that a session may use lies behind this window.
+        self.next = u64::MAX;
+        self.ring = self.ring.take().and_then(|ring| spare.put_back(ring));
+    }
+
+    /// The number of the word of the highest counter; `None` before the first.
+    fn newest_word(&self) -> Option<u64> {
+        self.next.checked_sub(1).map(|highest| highest / WORD_BITS)
+    }
+
+    /// How many words are stored, the newest among them.
+    fn reach(&self) -> u64 {
+        if self.ring.is_some() { WORDS } else { NEAR_WORDS }
+    }
+
+    /// The words that are stored; their number is a power of two.
+    fn words(&mut self) -> &mut [u64] {
+        match &mut self.ring {
+            Some(ring) => &mut ring.0,
+            None => &mut self.near,
+        }
+    }
+
+    /// The word of this number, which is not behind the window.
+    fn word(&self, number: u64) -> u64 {
+        match (self.newest_word(), &self.ring) {
+            (Some(newest), _) if number == newest => self.newest,
+            (_, Some(ring)) => ring.0[place(number, WORDS)],
+            (Some(newest), None) if number + NEAR_WORDS <= newest => COMPLETE,
+            (_, None) => self.near[place(number, NEAR_WORDS)],
+        }
     }
 
     /// Makes `counter` the highest, and empties the words that come into use again.
-    fn advance(&mut self, counter: u64) {
-        // Before the first counter the words are empty anyway.
-        if self.next > 0 && !self.is_newest(counter) {
-            let (highest, newest) = ((self.next - 1) / WORD_BITS, counter / WORD_BITS);
-            self.words[highest as usize % WORDS] = self.newest;
-            self.newest = 0;
-            for back in 0..(newest - highest).min(WORDS as u64) {
-                self.words[(newest - back) as usize % WORDS] = 0;
+    fn advance(&mut self, counter: u64, spare: &mut SpareWindows) {
+        let newest = counter / WORD_BITS;
+        if self.newest_word() != Some(newest) {
+            if self.ring.is_none() && self.loses_missing(newest) {
+                self.widen(spare);
             }
+            self.begin_word(newest);
         }
         self.next = counter + 1;
     }
+
+    /// Whether a counter is missing in a word that is no longer near once the newest is `newest`.
+    fn loses_missing(&self, newest: u64) -> bool {
+        let Some(leaving) = newest.checked_sub(NEAR_WORDS) else { return false };
+        let Some(before) = self.newest_word() else { return true };
+        leaving > before
+            || (before.saturating_sub(NEAR_WORDS - 1)..=leaving).any(|number| self.word(number) != COMPLETE)
+    }
+
+    /// Goes over to a ring, if there is one left, with all that is known.
+    fn widen(&mut self, spare: &mut SpareWindows) {
+        let Some(mut ring) = spare.take() else { return };
+        match self.newest_word() {
+            // Before the first counter nothing was seen.
+            None => ring.0.fill(0),
+            Some(newest) => {
+                ring.0.fill(COMPLETE);
+                for number in newest.saturating_sub(NEAR_WORDS - 1)..newest {
+                    ring.0[place(number, WORDS)] = self.near[place(number, NEAR_WORDS)];
+                }
+            }
+        }
+        self.ring = Some(ring);
+    }
+
+    /// Puts the newest word to the others and begins the word of number `newest`.
+    fn begin_word(&mut self, newest: u64) {
+        // Before the first counter the words are empty.
+        if let Some(before) = self.newest_word() {
+            let (reach, last) = (self.reach(), self.newest);
+            let words = self.words();
+            words[place(before, reach)] = last;
+            for back in 0..(newest - before).min(reach) {
+                words[place(newest - back, reach)] = 0;
+            }
+        }
+        self.newest = 0;
+    }
 }
 
-/// The word of the ring and the bit in it that stand for `counter`. The word is below [`WORDS`].
-fn place(counter: u64) -> (usize, u64) {
-    ((counter / WORD_BITS) as usize % WORDS, 1 << (counter % WORD_BITS))
+/// Where the word of this number stands among `words` words: below `words`.
+fn place(number: u64, words: u64) -> usize {
+    (number % words) as usize
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The specification in a few lines: every counter ever accepted, and the highest of them.
-    #[derive(Default)]
-    struct Model {
-        seen: HashSet<u64>,
-        highest: Option<u64>,
-    }
-
-    impl Model {
-        fn accept(&mut self, counter: u64) -> Result<(), Replay> {
-            if counter >= REJECT_AFTER_MESSAGES {
-                return Err(Replay::Exhausted);
-            }
-            if self.highest.is_some_and(|highest| highest > counter && highest - counter > WINDOW) {
-                return Err(Replay::TooOld);
-            }
-            if !self.seen.insert(counter) {
-                return Err(Replay::Repeated);
-            }
-            self.highest = self.highest.max(Some(counter));
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn each_counter_in_order_is_accepted_once() {
-        let mut window = ReplayWindow::default();
-        for counter in 0..20_000 {
-            assert_eq!(window.accept(counter), Ok(()));
-            assert_eq!(window.accept(counter), Err(Replay::Repeated));
-        }
-    }
-
-    #[test]
-    fn the_window_reaches_back_exactly_as_far_as_it_says() {
-        let mut window = ReplayWindow::default();
-        window.accept(100_000).unwrap();
-        assert_eq!(window.accept(100_000 - WINDOW), Ok(()));
-        assert_eq!(window.accept(100_000 - WINDOW), Err(Replay::Repeated));
-        assert_eq!(window.accept(100_000 - WINDOW - 1), Err(Replay::TooOld));
-    }
-
-    #[test]
-    fn the_last_counter_of_a_session_is_the_one_before_reject_after_messages() {
-        let mut window = ReplayWindow::default();
-        assert_eq!(window.accept(REJECT_AFTER_MESSAGES), Err(Replay::Exhausted));
-        assert_eq!(window.accept(u64::MAX), Err(Replay::Exhausted));
-        assert_eq!(window.accept(REJECT_AFTER_MESSAGES - 1), Ok(()));
-        assert_eq!(window.accept(REJECT_AFTER_MESSAGES - 1), Err(Replay::Repeated));
-    }
-
-    #[test]
-    fn a_look_changes_nothing() {
-        let mut window = ReplayWindow::default();
-        window.accept(5).unwrap();
-        assert_eq!(window.check(1 << 40), Ok(()));
-        assert_eq!(window.accept(4), Ok(()));
-    }
-
-    /// Steps around the highest counter: small, at the window's edge, and far jumps over the whole ring.
-    fn step() -> impl Strategy<Value = i64> {
-        let edge = WINDOW as i64;
-        prop_oneof![-4i64..4, -200i64..200, (-edge - 70)..(-edge + 70), 8_100i64..8_300, 0i64..100_000]
-    }
-
-    proptest! {
-        #[test]
-        fn the_window_agrees_with_a_set_of_all_counters(
-            start in prop_oneof![0u64..10_000, any::<u64>(), REJECT_AFTER_MESSAGES - 20_000..REJECT_AFTER_MESSAGES],
-            steps in prop::collection::vec(step(), 1..400),
-        ) {
-            let (mut window, mut model) = (ReplayWindow::default(), Model::default());
-            let mut highest = start;
-            for step in steps {
-                let counter = highest.saturating_add_signed(step);
-                prop_assert_eq!(window.check(counter), window.clone().accept(counter));
-                prop_assert_eq!(window.accept(counter), model.accept(counter), "counter {}", counter);
-                highest = model.highest.unwrap_or(start);
-            }
-        }
-    }
+/// The bit of `counter` in its word.
+fn bit(counter: u64) -> u64 {
+    1 << (counter % WORD_BITS)
 }

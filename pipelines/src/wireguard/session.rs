@@ -24,9 +24,9 @@ pub enum Role {
 
 /// What a worker needs to encrypt to a peer. Shared by all workers.
 ///
-/// What each packet needs comes first and takes 62 bytes, since with many peers every line of it is fetched anew.
+/// It is one cache line, since with many peers it is fetched anew for each packet.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Session {
     /// Encrypts our data messages.
     pub key: Key,
@@ -39,22 +39,15 @@ pub struct Session {
     /// Which part we had in the handshake.
     pub role: Role,
     confirmed: AtomicBool,
-    /// Our index for this session, as it goes on the wire.
-    pub local_index: u32,
 }
+
+const _: () = assert!(size_of::<Session>() == 64);
 
 impl Session {
     /// A fresh session. A responder's is unconfirmed until [`Session::confirm`].
-    pub fn new(
-        key: Key,
-        local_index: u32,
-        remote_index: u32,
-        role: Role,
-        created: Instant,
-        counter: SendCounter,
-    ) -> Self {
+    pub fn new(key: Key, remote_index: u32, role: Role, created: Instant, counter: SendCounter) -> Self {
         let confirmed = AtomicBool::new(role == Role::Initiator);
-        Self { key, remote_index, local_index, role, created, counter, confirmed }
+        Self { key, remote_index, role, created, counter, confirmed }
     }
 
     /// Whether we may send with it: the peer has proved that it holds the keys.
@@ -70,7 +63,6 @@ impl Session {
     /// Has its memory fetched, for a look at it soon.
     pub fn prefetch(&self) {
         prefetch_read(&self.key);
-        prefetch_read(&self.confirmed);
     }
 
     /// Whether it is too old to be used at all.
@@ -91,11 +83,12 @@ fn is_expired(created: Instant, now: Instant) -> bool {
 /// What the home worker needs to decrypt from a peer. Owned by that worker alone.
 ///
 /// ```text
-///  line 0   key | peer | session | created | tunnel, role, confirmed
-///  line 1   allowed source | noted | window: next, newest word
-///  line 2.. window: the ring
+///  line 0   key | peer | session | created | local index | tunnel, role, confirmed
+///  line 1   allowed source | noted | window: next, newest word, ring
+///  line 2   window: the near words
 /// ```
-/// With many peers every line is fetched anew for each packet, so that what nearly every packet needs is in two.
+/// With many peers every line is fetched anew for each packet, so that what nearly every packet needs is in two. There may be
+/// three sessions for each peer: what few of them need, a whole replay window, lies elsewhere.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Receiver {
@@ -106,6 +99,8 @@ pub struct Receiver {
     /// The sending half, which a first authentic message confirms.
     pub session: Arc<Session>,
     created: Instant,
+    /// Our index for this session, as it goes on the wire.
+    pub local_index: u32,
     /// The peer's tunnel.
     pub tunnel: TunnelId,
     role: Role,
@@ -114,27 +109,45 @@ pub struct Receiver {
     /// The inner source that the peer was last seen to be allowed, and the epoch of the tables that said so.
     pub allowed_source: Option<(u64, IpAddr)>,
     /// The second in which the worker last noted where the peer is, so that it does so once a second.
-    pub noted: Option<u64>,
+    pub noted: Option<u32>,
     /// Which counters were seen.
     pub window: ReplayWindow,
 }
 
 // The drawing above holds.
 const _: () = assert!(std::mem::offset_of!(Receiver, allowed_source) == 64);
-const _: () = assert!(std::mem::offset_of!(Receiver, window) == 64 + 48);
+const _: () = assert!(std::mem::offset_of!(Receiver, window) == 64 + 40 && size_of::<Receiver>() == 3 * 64);
 
 impl Receiver {
     /// The receiving half of a fresh session.
-    pub fn new(key: Key, peer: Arc<Peer>, session: Arc<Session>) -> Self {
-        let (created, role, tunnel) = (session.created, session.role, peer.tunnel);
-        let window = ReplayWindow::default();
-        Self { key, peer, session, created, tunnel, role, confirmed: false, allowed_source: None, noted: None, window }
+    pub fn new(key: Key, local_index: u32, peer: Arc<Peer>, session: Arc<Session>) -> Self {
+        Self {
+            created: session.created,
+            role: session.role,
+            tunnel: peer.tunnel,
+            key,
+            peer,
+            session,
+            local_index,
+            confirmed: false,
+            allowed_source: None,
+            noted: None,
+            window: ReplayWindow::default(),
+        }
     }
 
     /// Has its memory fetched that a message in order needs.
     pub fn prefetch(&self) {
         prefetch_read(&self.key);
         prefetch_read(&self.allowed_source);
+    }
+
+    /// Has the memory fetched to which it leads: whose session it is, and what a first message confirms.
+    pub fn prefetch_beyond(&self) {
+        self.peer.prefetch();
+        if !self.confirmed {
+            self.session.prefetch();
+        }
     }
 
     /// Whether the session is too old to be used at all.

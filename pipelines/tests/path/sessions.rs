@@ -5,7 +5,7 @@ use std::time::Duration;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::PeerIndex;
 use jetway_pipelines::wireguard::constants::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
-use jetway_pipelines::wireguard::replay::WINDOW;
+use jetway_pipelines::wireguard::replay::{READY, WINDOW};
 
 use super::bench::packets::Inner;
 use super::bench::*;
@@ -50,6 +50,23 @@ fn late_messages_are_accepted_within_the_replay_window_only() {
     let others: Vec<_> = messages[2..messages.len() - 1].iter().rev().cloned().collect();
     assert_eq!(deliver(&mut world, &others), others.len());
     assert_eq!(world.losses(), [("wireguard_replayed", 1)]);
+}
+
+#[test]
+fn sessions_that_miss_messages_get_whole_replay_windows_however_many_there_are() {
+    let clients = READY + 12;
+    let mut world = World::connected(1, &vec![Family::V4; clients]);
+    for client in 0..clients {
+        let packet = Inner::udp(world.inner(client, Family::V4), server(Family::V4), 60).bytes();
+        let messages: Vec<_> = (0..700).map(|_| world.clients[client].seal(&packet)).collect();
+        for message in [&messages[699], &messages[0], &messages[1], &messages[0]] {
+            let frame = world.client_frame(client, message);
+            world.receive(0, WAN, [frame]);
+            world.exchange();
+        }
+        assert_eq!(world.take_sent(LAN).len(), 3, "client {client}");
+    }
+    assert_eq!(world.losses(), [("wireguard_replayed", clients as u64)]);
 }
 
 #[test]

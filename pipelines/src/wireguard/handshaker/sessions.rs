@@ -125,8 +125,9 @@ fn install(
     // There always is a generation 0.
     let counter = SendCounter::new(0)?;
     let key = resources.aead.key(&secrets.send);
-    let session = Arc::new(Session::new(key, place.index, remote_index, role, now, counter));
-    let receiver = Receiver::new(resources.aead.key(&secrets.receive), Arc::clone(peer), Arc::clone(&session));
+    let session = Arc::new(Session::new(key, remote_index, role, now, counter));
+    let key = resources.aead.key(&secrets.receive);
+    let receiver = Receiver::new(key, place.index, Arc::clone(peer), Arc::clone(&session));
     resources.outputs.push_back(Output::InstallReceiver {
         worker: place.worker,
         slot: place.slot,

@@ -36,6 +36,7 @@ use jetway_pipelines::wireguard::handshaker::{self, CookieRequest, HandshakeErro
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::Data;
+use jetway_pipelines::wireguard::replay::Crate;
 use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_pipelines::wireguard::x25519::KeyPair;
 use jetway_pipelines::wireguard::{Peer, Session};
@@ -193,7 +194,7 @@ impl World {
     fn process(&mut self, worker: usize, port: PortId, frames: Vec<HeapBuf>) {
         let scene = Scene { tables: &self.tables, now: self.now };
         let Worker { pipeline, out, .. } = &mut self.workers[worker];
-        pipeline.begin_turn(&scene);
+        pipeline.begin_turn(&scene, out);
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
             let mut burst: ArrayVec<HeapBuf, BURST> = frames.by_ref().take(BURST).collect();
@@ -309,6 +310,8 @@ impl World {
             HandshakeEvent::Removed(slot, _) => self.handshaker.receiver_removed(worker, slot),
             HandshakeEvent::Replaced(_) => panic!("a slot in use was given away"),
             HandshakeEvent::SparePage(_) => panic!("a page was given twice"),
+            HandshakeEvent::WindowsWanted => self.command(worker.index(), Command::AddWindows(Crate::new())),
+            HandshakeEvent::SpareCrate(_) => {}
         }
     }
 

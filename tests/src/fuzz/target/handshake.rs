@@ -15,6 +15,7 @@ use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::{Data, MessageType, classify};
 use jetway_pipelines::wireguard::peer::Content;
+use jetway_pipelines::wireguard::replay::SpareWindows;
 use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_pipelines::wireguard::x25519::KeyPair;
 use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver};
@@ -58,6 +59,7 @@ struct Side {
     address: SocketAddr,
     public: [u8; 32],
     receivers: HashMap<(WorkerId, SlotIndex), Box<Receiver>>,
+    spare_windows: Box<SpareWindows>,
     leaving: Vec<(WorkerId, SlotIndex)>,
     /// Messages on their way to the other side.
     waiting: VecDeque<Vec<u8>>,
@@ -99,6 +101,7 @@ impl Side {
             address: address(number),
             public: public(number),
             receivers: HashMap::new(),
+            spare_windows: SpareWindows::new(8),
             leaving: Vec::new(),
             waiting: VecDeque::new(),
             under_load: false,
@@ -309,7 +312,7 @@ impl World {
         let mut packet = data.encrypted_packet.to_vec();
         let mut jobs = [OpenJob { key: &receiver.key, counter: data.counter, buffer: &mut packet, authentic: false }];
         self.aead.open_burst(&mut jobs);
-        if !jobs[0].authentic || receiver.window.accept(data.counter).is_err() {
+        if !jobs[0].authentic || receiver.window.accept(data.counter, &mut side.spare_windows).is_err() {
             return;
         }
         packet.truncate(packet.len() - TAG_SIZE);

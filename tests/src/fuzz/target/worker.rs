@@ -189,7 +189,7 @@ impl World {
         let peer = Arc::new(Peer::new(PeerIndex(0), TUNNEL, [6; 32]));
         let counter = SendCounter::new(0).expect("generation 0");
         let key = aead.key(&KEY_TO_CLIENT);
-        let session = Arc::new(Session::new(key, our_index, CLIENT_INDEX, Role::Responder, now, counter));
+        let session = Arc::new(Session::new(key, CLIENT_INDEX, Role::Responder, now, counter));
         peer.endpoint.store(Endpoint::configured(SocketAddr::from((CLIENT, 4000))));
         session.confirm();
         peer.set_current(Some(Arc::clone(&session)));
@@ -207,7 +207,7 @@ impl World {
         let mut out = Lists::default();
         let scene = Scene { tables: &tables, now };
         let key = aead.key(&KEY_FROM_CLIENT);
-        let receiver = Box::new(Receiver::new(key, peer, session));
+        let receiver = Box::new(Receiver::new(key, our_index, peer, session));
         pipeline.command(Command::AddPage(0, Page::new()), &scene, &mut out);
         pipeline.command(Command::InstallReceiver(SlotIndex(3), receiver), &scene, &mut out);
         Self {

@@ -117,7 +117,7 @@ fn end_handshakes(node: &mut Node, samples: &[Sample]) -> usize {
                 let sample = &samples[response.receiver as usize];
                 assert_eq!(to, Endpoint::configured(([192, 0, 2, sample.number as u8], 1).into()));
                 let secrets = sample.initiator.finish(&keys(sample.number), &[0; 32], &response).unwrap();
-                let receiver = receivers.iter().find(|r| r.session.local_index == response.sender).unwrap();
+                let receiver = receivers.iter().find(|r| r.local_index == response.sender).unwrap();
                 assert_eq!(receiver.peer.index, PeerIndex(sample.number));
                 let mut packet = [7; 64];
                 let key = aead.key(&secrets.send);

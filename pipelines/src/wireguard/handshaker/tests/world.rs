@@ -19,6 +19,7 @@ use crate::wireguard::index::{IndexKey, IndexLayout};
 use crate::wireguard::kdf::Secret;
 use crate::wireguard::message::{Data, MessageType, classify};
 use crate::wireguard::peer::Content;
+use crate::wireguard::replay::SpareWindows;
 use crate::wireguard::timestamp::WallClock;
 use crate::wireguard::x25519::KeyPair;
 use crate::wireguard::{Endpoint, Peer, Receiver};
@@ -37,6 +38,7 @@ pub struct Node {
     pub peer: Arc<Peer>,
     pub checker: CookieChecker,
     pub receivers: HashMap<(WorkerId, SlotIndex), Box<Receiver>>,
+    spare_windows: Box<SpareWindows>,
     /// Slots that workers were told to empty, and have emptied but not reported.
     pub leaving: Vec<(WorkerId, SlotIndex)>,
     pub held: VecDeque<Vec<u8>>,
@@ -101,6 +103,7 @@ impl Node {
             public: *KeyPair::new(&private_key).unwrap().public(),
             peer,
             receivers: HashMap::new(),
+            spare_windows: SpareWindows::new(8),
             leaving: Vec::new(),
             held: VecDeque::new(),
             received: Vec::new(),
@@ -159,7 +162,7 @@ impl Node {
         if !jobs[0].authentic {
             return Err("forged");
         }
-        receiver.window.accept(data.counter).map_err(|_| "replayed")?;
+        receiver.window.accept(data.counter, &mut self.spare_windows).map_err(|_| "replayed")?;
         packet.truncate(packet.len() - TAG_SIZE);
         let content = if packet.is_empty() { Content::Empty } else { Content::Data };
         receiver.peer.activity.received(now, content);

@@ -1,16 +1,21 @@
-//! The process's heap: large blocks on huge pages, and what becomes of memory that was freed.
+//! The process's heap: what lies on huge pages, and what becomes of memory that was freed.
+
+mod lines;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+
+use lines::LINES;
 
 /// Blocks of this size and more are laid on huge pages.
 const LARGE: usize = 4 << 20;
 /// A huge page of x86-64 and of aarch64 with pages of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// The system's allocator, which asks for huge pages under large blocks.
+/// The system's allocator, which asks for huge pages under large blocks and under small ones of whole cache lines.
 ///
 /// A table of a million flows lies on 20,000 ordinary pages, more than a processor can translate without a walk through
-/// memory: each look at a random flow then waits twice. Linux gives huge pages to whom it is asked for where
+/// memory: each look at a random flow then waits twice. So do the peers and sessions of a node with many: types that are
+/// aligned to 64 bytes lie side by side on huge pages, with nothing between them. Linux gives huge pages to whom it is asked for where
 /// `/sys/kernel/mm/transparent_hugepage/enabled` says `madvise`, as Debian has it. Where it gives none, nothing changes.
 #[derive(Debug)]
 pub struct HugePageHeap;
@@ -37,10 +42,13 @@ fn advise(block: *mut u8, layout: Layout) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator, always with the same layout for the same block: `widened` depends on
-// the layout alone, and `realloc` never lets a block change between the two kinds in place.
+// SAFETY: every call goes to the lines or to the system's allocator, always to the same with the same layout for the same block:
+// `lines::fits` and `widened` depend on the layout alone, and `realloc` never lets a block change between the kinds in place.
 unsafe impl GlobalAlloc for HugePageHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if lines::fits(layout) {
+            return LINES.take(layout);
+        }
         let layout = widened(layout);
         // SAFETY: the caller's promise, and the size is the same.
         let block = unsafe { System.alloc(layout) };
@@ -49,7 +57,7 @@ unsafe impl GlobalAlloc for HugePageHeap {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if layout.size() < LARGE {
+        if layout.size() < LARGE && !lines::fits(layout) {
             // SAFETY: the caller's promise.
             return unsafe { System.alloc_zeroed(layout) };
         }
@@ -63,16 +71,20 @@ unsafe impl GlobalAlloc for HugePageHeap {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if lines::fits(layout) {
+            // SAFETY: so it was taken from there with this layout, and the caller no longer uses it.
+            return unsafe { LINES.put_back(block, layout) };
+        }
         // SAFETY: the block was allocated with this layout, widened as it was then.
         unsafe { System.dealloc(block, widened(layout)) };
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if layout.size() < LARGE && size < LARGE {
+        let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return std::ptr::null_mut() };
+        if [layout, wanted].iter().all(|layout| layout.size() < LARGE && !lines::fits(*layout)) {
             // SAFETY: the caller's promise; both layouts are as the system's allocator knows them.
             return unsafe { System.realloc(block, layout, size) };
         }
-        let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return std::ptr::null_mut() };
         // SAFETY: the caller promises a size that is not zero.
         let fresh = unsafe { self.alloc(wanted) };
         if !fresh.is_null() {
@@ -108,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn large_blocks_begin_at_a_huge_page_and_keep_what_they_hold_over_every_change_of_size() {
-        let sizes = [100, LARGE - 1, LARGE, 3 * LARGE + 5, LARGE - 1, 10];
+    fn blocks_keep_what_they_hold_over_every_change_of_size_and_large_ones_begin_at_a_huge_page() {
+        let sizes = [100, 128, 192, 200, 2048, LARGE - 1, LARGE, 3 * LARGE + 5, LARGE - 1, 64, 10];
         let mut size = sizes[0];
         // SAFETY: each block is used within its size, and given back with the layout that it had last.
         unsafe {
@@ -127,16 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_block_that_is_asked_for_with_zeros_has_them() {
-        let size = LARGE + HUGE_PAGE;
-        // SAFETY: as above.
-        unsafe {
-            let dirty = HugePageHeap.alloc(layout(size));
-            dirty.write_bytes(9, size);
-            HugePageHeap.dealloc(dirty, layout(size));
-            let block = HugePageHeap.alloc_zeroed(layout(size));
-            assert!((0..size).step_by(4096).all(|at| block.add(at).read() == 0));
-            HugePageHeap.dealloc(block, layout(size));
+    fn a_block_that_is_asked_for_with_zeros_has_them() {
+        for size in [64, 192, 2048, LARGE + HUGE_PAGE] {
+            // SAFETY: as above.
+            unsafe {
+                let dirty = HugePageHeap.alloc(layout(size));
+                dirty.write_bytes(9, size);
+                HugePageHeap.dealloc(dirty, layout(size));
+                let block = HugePageHeap.alloc_zeroed(layout(size));
+                assert!((0..size).step_by(8).all(|at| block.add(at).read() == 0));
+                HugePageHeap.dealloc(block, layout(size));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ pub const PAGE_SLOTS: usize = 1 << PAGE_BITS;
 
 /// Memory for [`PAGE_SLOTS`] slots, made by control so that no worker allocates.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Page([Option<Box<Receiver>>; PAGE_SLOTS]);
 
 impl Page {

@@ -23,7 +23,7 @@ pub mod udp;
 
 pub use ethernet::{EtherType, Frame, FrameError, MacAddress, VlanTag};
 pub use flow::FlowHasher;
-pub use parsed::{Fragment, IpError, Parsed, Ports};
+pub use parsed::{Fragment, IpError, Parsed, Ports, source_of};
 
 /// An IP protocol number (the IANA registry "Protocol Numbers").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -118,6 +118,18 @@ pub struct Parsed {
     pub ttl: u8,
 }
 
+/// Who sent an IP packet, as its header says without a further look; `None` if there is no such place.
+///
+/// For hints about what is to come; what decides about a packet reads [`Parsed`].
+#[inline]
+pub fn source_of(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => packet.get(12..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
+        6 => packet.get(8..)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
+        _ => None,
+    }
+}
+
 impl Parsed {
     /// Stands where nothing is known of a packet's IP header.
     pub const NOTHING: Self = Self {

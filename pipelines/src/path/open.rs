@@ -16,7 +16,7 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
 use crate::packet::ecn::{self, Ecn, Inconsistent};
-use crate::packet::Parsed;
+use crate::packet::{Parsed, source_of};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
@@ -63,6 +63,7 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
         run.refusal = check_session(run, pipeline, scene).err();
     }
     let authentic = decrypt(packets, &messages, pipeline);
+    prefetch_owners(packets, &messages, pipeline, scene.tables);
     accept(packets, &messages, authentic, pipeline, scene, out);
 }
 
@@ -196,6 +197,34 @@ fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipe
         authentic |= if job.authentic { lowest } else { 0 };
     }
     authentic
+}
+
+/// Has the ways fetched to the peers to whom inner sources belong that were not seen just before: with many peers they are not
+/// in the cache.
+fn prefetch_owners<B: PacketBuf>(
+    packets: &Packets<'_, B>,
+    messages: &Messages,
+    pipeline: &Pipeline<B>,
+    tables: &Tables,
+) {
+    if messages.runs.len() == 1 {
+        return;
+    }
+    for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
+        let Some(first) = messages_of_run.first() else { continue };
+        let Some(run) = messages.runs.get(usize::from(first.run)) else { continue };
+        let (Some(receiver), Some(packet)) = (pipeline.slots.get(run.slot), packets.get(usize::from(first.packet)))
+        else {
+            continue;
+        };
+        // What was forged has no packet in it; then the hint leads nowhere.
+        if let Some(source) = source_of(packet.buffer.data())
+            && receiver.allowed_source != Some((tables.epoch, source))
+            && let Some(tunnel) = tables.tunnel(run.tunnel)
+        {
+            tunnel.allowed_ips.prefetch(source);
+        }
+    }
 }
 
 /// Takes in what was authentic, and notes once for each run of a session's packets that the peer was heard.

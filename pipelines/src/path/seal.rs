@@ -175,9 +175,7 @@ fn find_run<'t, const PLACES: usize>(peer: &'t Arc<Peer>, runs: &mut Runs<'t>, g
 fn prefetch_sessions(runs: &Runs<'_>) {
     if runs.len() > 1 {
         for run in runs {
-            if let Some(session) = run.peer.sending_session().as_ref() {
-                session.prefetch();
-            }
+            run.peer.prefetch_session();
         }
     }
 }

@@ -21,21 +21,23 @@ impl Endpoint {
     fn to_words(self) -> [u64; WORDS] {
         let remote = address_words(self.remote.ip());
         let local = self.local.map_or([0, 0], address_words);
-        [remote[0], remote[1], local[0], local[1], PRESENT | u64::from(self.remote.port())]
+        [remote[0], remote[1], local[0], local[1]]
     }
 
-    fn from_words(words: [u64; WORDS]) -> Option<Self> {
-        if words[4] & PRESENT == 0 {
-            return None;
-        }
-        let remote = SocketAddr::new(address(words[0], words[1]), (words[4] & 0xffff) as u16);
+    fn from_words(port: u16, words: [u64; WORDS]) -> Self {
+        let remote = SocketAddr::new(address(words[0], words[1]), port);
         let local = (words[2] != 0 || words[3] != 0).then(|| address(words[2], words[3]));
-        Some(Self { remote, local })
+        Self { remote, local }
     }
 }
 
-const WORDS: usize = 5;
-const PRESENT: u64 = 1 << 63;
+const WORDS: usize = 4;
+/// Set in a cell's head while somebody changes it.
+const CHANGING: u64 = 1 << 17;
+/// Set in a cell's head if it holds an endpoint.
+const PRESENT: u64 = 1 << 16;
+/// Counts changes in a cell's head, above the other bits: no reader is held up for 2^46 of them.
+const CHANGE: u64 = 1 << 18;
 
 /// An address as two words; IPv4 as its IPv4-mapped IPv6 form (RFC 4291 section 2.5.5.2).
 fn address_words(address: IpAddr) -> [u64; 2] {
@@ -56,7 +58,8 @@ fn address(high: u64, low: u64) -> IpAddr {
 /// will bring the news again.
 #[derive(Debug, Default)]
 pub struct EndpointCell {
-    sequence: AtomicU64,
+    /// The sequence, flags, and in the lowest 16 bits the port.
+    head: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
@@ -74,11 +77,11 @@ impl EndpointCell {
     pub fn load(&self) -> Option<Endpoint> {
         const ATTEMPTS: usize = 64;
         for _ in 0..ATTEMPTS {
-            let before = self.sequence.load(Ordering::Acquire);
+            let before = self.head.load(Ordering::Acquire);
             let words = std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if before & 1 == 0 && before == self.sequence.load(Ordering::Relaxed) {
-                return Endpoint::from_words(words);
+            if before & CHANGING == 0 && before == self.head.load(Ordering::Relaxed) {
+                return (before & PRESENT != 0).then(|| Endpoint::from_words(before as u16, words));
             }
             std::hint::spin_loop();
         }
@@ -87,9 +90,10 @@ impl EndpointCell {
 
     /// Sets the endpoint. Returns whether it did: `false` when another thread was setting it.
     pub fn store(&self, endpoint: Endpoint) -> bool {
-        let before = self.sequence.load(Ordering::Relaxed);
-        let odd = before | 1;
-        if before & 1 == 1 || self.sequence.compare_exchange(before, odd, Ordering::Acquire, Ordering::Relaxed).is_err()
+        let before = self.head.load(Ordering::Relaxed);
+        let changing = before | CHANGING;
+        if before == changing
+            || self.head.compare_exchange(before, changing, Ordering::Acquire, Ordering::Relaxed).is_err()
         {
             return false;
         }
@@ -97,7 +101,8 @@ impl EndpointCell {
         for (cell, word) in self.words.iter().zip(endpoint.to_words()) {
             cell.store(word, Ordering::Relaxed);
         }
-        self.sequence.store(odd + 1, Ordering::Release);
+        let sequence = (before & !(CHANGE - 1)).wrapping_add(CHANGE);
+        self.head.store(sequence | PRESENT | u64::from(endpoint.remote.port()), Ordering::Release);
         true
     }
 }

@@ -12,6 +12,12 @@ TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 LOGS=$TARGET/test-logs
 passed=0 failed=0 skipped=0
 
+# In CI the seeds are fixed, of the tests' own choices and of proptest's: there a failure shall say something of the change.
+# Everywhere else chance finds new cases; a failure prints its seed, and these two repeat it.
+if [ "${CI:-}" = true ]; then
+  export JETWAY_SEED=${JETWAY_SEED:-1} PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
+fi
+
 # step NAME COMMAND...: runs it into a log. A step counts the tests that its log reports; one that reports none counts as one.
 step() {
   local name=$1 log=$LOGS/$1.log start=$SECONDS status p f s
@@ -64,8 +70,6 @@ part_loom() {
 }
 
 part_fuzz() {
-  # In CI the seed is fixed: there a failure shall say something of the change. Everywhere else chance finds new cases.
-  [ "${CI:-}" != true ] || export JETWAY_FUZZ_SEED=${JETWAY_FUZZ_SEED:-1}
   JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release --workspace --test fuzz -- --test-threads=2
 }
 

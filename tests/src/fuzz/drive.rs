@@ -1,6 +1,6 @@
 //! Runs a target for a bounded time on its corpus and on inputs made from it.
 //!
-//! `JETWAY_FUZZ_SECONDS` is the time for each target (1 if unset), `JETWAY_FUZZ_SEED` repeats a run's choices, and
+//! `JETWAY_FUZZ_SECONDS` is the time for each target (1 if unset), `JETWAY_SEED` repeats a run's choices, and
 //! `JETWAY_FUZZ_KEEP` is how many inputs that made something new happen are added to the corpus (none if unset).
 
 use std::collections::HashSet;
@@ -26,7 +26,7 @@ const MAX_POOL: usize = 4096;
 pub fn drive(target: &Target) {
     let seed = seed();
     let time = Duration::from_secs_f64(number("JETWAY_FUZZ_SECONDS").unwrap_or(1.0));
-    println!("fuzzing {} for {time:?}: JETWAY_FUZZ_SEED={seed}", target.name);
+    println!("fuzzing {} for {time:?}: JETWAY_SEED={seed}", target.name);
     let mut random = StdRng::seed_from_u64(seed);
     let mut pool = corpus(target);
     let kept = pool.len();
@@ -107,7 +107,7 @@ fn workspace() -> PathBuf {
 }
 
 fn seed() -> u64 {
-    std::env::var("JETWAY_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
+    std::env::var("JETWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
 }
 
 fn number(variable: &str) -> Option<f64> {

@@ -49,7 +49,9 @@ main() {
   done
   step "download 5 MB from the service at $SERVICE" fetch "$SERVICE"
   for server in 0 1; do
-    step "download 5 MB from server $((server + 1)) at [${V6[$server]}]" fetch "[${V6[$server]}]"
+    for address in "${V4[$server]}" "[${V6[$server]}]"; do
+      step "download 5 MB from server $((server + 1)) at $address" fetch "$address"
+    done
   done
   show_live "ask $SERVICE, three servers, through the tunnel; kill one, drain one, add one" watch_requests
   show "jetway vips" jetway vips

@@ -1,8 +1,10 @@
 //! Services in front of stock servers: every way of forwarding, servers that die, clients that move, tunnels behind a dispatcher.
 
 mod commands;
+mod echoes;
 mod forwarding;
 mod maintenance;
 mod persistence;
+mod sizes;
 mod tunnel;
 mod unusual;

@@ -14,6 +14,7 @@ mod http;
 mod iperf;
 mod jetway;
 mod keys;
+mod load_teller;
 mod machine;
 mod namespace;
 mod nginx;
@@ -36,6 +37,7 @@ pub use http::{Ask, BenchReport, Kept, KeptConnections, Request, RequestStream, 
 pub use iperf::{Iperf3Server, StreamReport, Transport, Way, iperf3, iperf3_with};
 pub use jetway::{Jetway, NodeConfig, PeerConfig, PortConfig, TunnelConfig, binary};
 pub use keys::{KeyPair, preshared_key};
+pub use load_teller::LoadTeller;
 pub use machine::{Booting, Contents, Image, Machine, MachinePlan};
 pub use namespace::Namespace;
 pub use nginx::Nginx;

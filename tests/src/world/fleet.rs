@@ -11,8 +11,8 @@
 //! Packets from 10.8.0.2 go to services through the tunnel, from 198.51.100.2 and .3 in clear. What servers send to
 //! 198.51.100.3 goes by the router: a direct return that the node never sees.
 
-use super::jetway::{Jetway, NodeConfig, PeerConfig, PortConfig, TunnelConfig};
-use super::site::{Attachment, LISTEN_PORT, move_tap};
+use super::jetway::{Jetway, NodeConfig, PeerConfig};
+use super::site::{Attachment, LISTEN_PORT, move_tap, usual_node};
 use super::vip::{BackendConfig, VipConfig};
 use super::{KeyPair, Namespace, Nginx, WireguardGo, WireguardPeer, World};
 use std::net::IpAddr;
@@ -132,7 +132,14 @@ impl FleetPlan {
     pub fn build(self, world: &World) -> Fleet {
         let [client, node, switch, router] = ["client", "node", "switch", "router"].map(|role| world.namespace(role));
         let client_key = KeyPair::generate();
-        let config = self.node_config(world, &client_key);
+        let peer = PeerConfig {
+            name: "client".into(),
+            public_key: client_key.public.clone(),
+            // .3 is a second address of the same client.
+            allowed_ips: vec!["10.8.0.2/31".into(), "fd00:8::2/127".into()],
+            ..PeerConfig::default()
+        };
+        let config = usual_node(world, [self.wan, self.lan], vec![1], vec![peer]);
         connect_client_and_router(&client, &router, &switch);
 
         let wires = [("w-wan", self.wan, "node-wan", "outside"), ("w-lan", self.lan, "node-lan", "inside")];
@@ -160,41 +167,6 @@ impl FleetPlan {
         let fleet = Fleet { peer, jetway, servers, client, node, switch, router, config, vips: self.vips, client_key };
         fleet.configure_client(world);
         fleet
-    }
-
-    fn node_config(&self, world: &World, client_key: &KeyPair) -> NodeConfig {
-        let port = |index: usize, name: &str, attachment: Attachment, addresses: [&str; 2]| PortConfig {
-            name: name.into(),
-            device: attachment.device(index, &format!("w-{name}"), 1),
-            addresses: addresses.map(String::from).to_vec(),
-            mtu: 1500,
-        };
-        let name = world.interface("jw");
-        NodeConfig {
-            name: format!("node-{name}"),
-            id: 1,
-            index_key: None,
-            cores: vec![1],
-            ports: vec![
-                port(0, "wan", self.wan, ["198.51.100.1/24", "2001:db8:100::1/64"]),
-                port(1, "lan", self.lan, ["192.0.2.1/24", "2001:db8:2::1/64"]),
-            ],
-            tunnels: vec![TunnelConfig {
-                name,
-                listen_port: LISTEN_PORT,
-                key: KeyPair::generate(),
-                addresses: vec!["10.8.0.1/16".into(), "fd00:8::1/64".into()],
-                mtu: 1420,
-                peers: vec![PeerConfig {
-                    name: "client".into(),
-                    public_key: client_key.public.clone(),
-                    // .3 is a second address of the same client.
-                    allowed_ips: vec!["10.8.0.2/31".into(), "fd00:8::2/127".into()],
-                    ..PeerConfig::default()
-                }],
-            }],
-            more: String::new(),
-        }
     }
 }
 

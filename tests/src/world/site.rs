@@ -162,13 +162,6 @@ impl SiteBuilder {
     }
 
     fn node_config(&self, world: &World, client_key: &KeyPair) -> NodeConfig {
-        let queues = self.cores.len();
-        let port = |index: usize, name: &str, attachment: Attachment, addresses: [&str; 2]| PortConfig {
-            name: name.into(),
-            device: attachment.device(index, &format!("w-{name}"), queues),
-            addresses: addresses.map(String::from).to_vec(),
-            mtu: 1500,
-        };
         let mut peers = vec![PeerConfig {
             name: "client".into(),
             public_key: client_key.public.clone(),
@@ -181,26 +174,8 @@ impl SiteBuilder {
             persistent_keepalive: None,
         }];
         peers.extend(self.more_peers.iter().cloned());
-        let name = world.interface("jw");
-        NodeConfig {
-            name: format!("node-{name}"),
-            id: 1,
-            index_key: None,
-            cores: self.cores.clone(),
-            ports: vec![
-                port(0, "wan", self.wan, ["198.51.100.1/24", "2001:db8:100::1/64"]),
-                port(1, "lan", self.lan, ["192.0.2.1/24", "2001:db8:2::1/64"]),
-            ],
-            tunnels: vec![TunnelConfig {
-                name,
-                listen_port: LISTEN_PORT,
-                key: KeyPair::generate(),
-                addresses: vec!["10.8.0.1/16".into(), "fd00:8::1/64".into()],
-                mtu: 1420,
-                peers,
-            }],
-            more: self.more_config.clone(),
-        }
+        let more = self.more_config.clone();
+        NodeConfig { more, ..usual_node(world, [self.wan, self.lan], self.cores.clone(), peers) }
     }
 
     /// Puts wireguard-go and the kernel's forwarding in the node's place, with the same addresses, keys and peers.
@@ -342,6 +317,41 @@ impl Site {
         self.peer.configure(world, &self.client_key.private, listen_port, &[node]);
         let routes = ["192.0.2.0/24", "2001:db8:2::/64"];
         self.peer.bring_up(&self.client, &["10.8.0.2/16", "fd00:8::2/64"], tunnel.mtu, &routes);
+    }
+}
+
+/// The configuration of a node between clients on its port `wan` and servers on its port `lan`, with one tunnel.
+pub(super) fn usual_node(
+    world: &World,
+    [wan, lan]: [Attachment; 2],
+    cores: Vec<u32>,
+    peers: Vec<PeerConfig>,
+) -> NodeConfig {
+    let port = |index: usize, name: &str, attachment: Attachment, addresses: [&str; 2]| PortConfig {
+        name: name.into(),
+        device: attachment.device(index, &format!("w-{name}"), cores.len()),
+        addresses: addresses.map(String::from).to_vec(),
+        mtu: 1500,
+    };
+    let name = world.interface("jw");
+    NodeConfig {
+        name: format!("node-{name}"),
+        id: 1,
+        index_key: None,
+        ports: vec![
+            port(0, "wan", wan, ["198.51.100.1/24", "2001:db8:100::1/64"]),
+            port(1, "lan", lan, ["192.0.2.1/24", "2001:db8:2::1/64"]),
+        ],
+        cores,
+        tunnels: vec![TunnelConfig {
+            name,
+            listen_port: LISTEN_PORT,
+            key: KeyPair::generate(),
+            addresses: vec!["10.8.0.1/16".into(), "fd00:8::1/64".into()],
+            mtu: 1420,
+            peers,
+        }],
+        more: String::new(),
     }
 }
 

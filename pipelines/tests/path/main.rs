@@ -17,4 +17,5 @@ mod neighbours;
 mod policy;
 mod roaming;
 mod sessions;
+mod upkeep;
 mod workers;

@@ -202,14 +202,11 @@ impl World {
     }
 }
 
-/// Random operations in all: a million with `JETWAY_LONG_TESTS=1`, or in a release build.
-fn operations() -> usize {
-    let long = !cfg!(debug_assertions) || std::env::var_os("JETWAY_LONG_TESTS").is_some();
-    if long { 1_000_000 } else { 150_000 }
-}
+/// Random operations in all.
+const OPERATIONS: usize = 1_000_000;
 
 #[test]
-fn random_operations_do_what_a_map_does() {
+fn a_million_random_operations_do_what_a_map_does() {
     let seed = std::env::var("JETWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("JETWAY_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
@@ -222,7 +219,7 @@ fn random_operations_do_what_a_map_does() {
     ];
     for (flows, keys, hashing, now) in runs {
         let mut world = World::new(flows, hashing, now);
-        for _ in 0..operations() / runs.len() {
+        for _ in 0..OPERATIONS / runs.len() {
             world.step(&mut random, keys);
         }
         world.scan_all();

@@ -1,8 +1,11 @@
 //! The paper's example, its figures, and what a change of members moves.
 
 use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::dispatch::selection::choose;
 
 /// The paper's larger size.
 const LARGE: u32 = 655_373;
@@ -213,4 +216,81 @@ fn tables_of_two_sizes_are_compared_by_where_hashes_lead() {
     assert_eq!(build(31, &one).slots_moved(&build(DEFAULT_SIZE, &one), Some), SlotsMoved::default());
     let gone = build(31, &one).slots_moved(&build(61, &one), |_| None);
     assert_eq!(gone, SlotsMoved { of_leaving: 31, of_staying: 0 });
+}
+
+/// The paper's "Populate" as it stands there, one turn after another: the next turn is that of the candidate whose time
+/// for it is earliest, of such times the heaviest's, of such weights that of the first identity.
+fn populated(size: u32, members: &[Member]) -> Vec<u16> {
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|position| (members[*position].identity, *position));
+    let weight = |position: usize| u64::from(members[position].weight.max(1));
+    // When a member had so many turns, the time of its next is a fraction.
+    let time = |position: usize, turns: u64| match turns {
+        0 => (0, 1),
+        _ => (2 * turns + 1, 2 * weight(position)),
+    };
+    let mut turns = vec![0; members.len()];
+    let mut slots = vec![None; size as usize];
+    for _ in 0..size {
+        let next = order.iter().copied().min_by(|one, other| {
+            let ((a, b), (c, d)) = (time(*one, turns[*one]), time(*other, turns[*other]));
+            (a * d).cmp(&(c * b)).then(weight(*other).cmp(&weight(*one)))
+        });
+        let next = next.expect("there is a member");
+        turns[next] += 1;
+        let Identity { offset, skip } = members[next].identity;
+        let (offset, skip) = (offset % u64::from(size), skip % u64::from(size - 1) + 1);
+        let preferred = (0..u64::from(size)).map(|turn| ((offset + turn * skip) % u64::from(size)) as usize);
+        let slot = preferred.into_iter().find(|slot| slots[*slot].is_none()).expect("a slot is free");
+        slots[slot] = Some(next as u16);
+    }
+    slots.into_iter().flatten().collect()
+}
+
+#[test]
+fn a_million_random_operations_lead_where_the_papers_algorithm_leads() {
+    const OPERATIONS: usize = 1_000_000;
+    let seed = std::env::var("JETWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("JETWAY_SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let size = 251;
+    let mut members = equal(0, 5);
+    let (mut table, mut expected) = (build(size, &members), populated(size, &members));
+    let mut down = [false; 20];
+    let mut kinds = [0usize; 5];
+    for operation in 0..OPERATIONS {
+        let position = random.random_range(0..members.len());
+        let kind = match random.random_range(0..1000) {
+            0..5 if members.len() < down.len() => 0,
+            5..10 if members.len() > 1 => 1,
+            10..15 => 2,
+            15..30 => 3,
+            _ => 4,
+        };
+        kinds[kind] += 1;
+        match kind {
+            0 => members.insert(position, member(&format!("s{operation}"), random.random_range(0..40))),
+            1 => drop(members.remove(position)),
+            2 => members[position].weight = if random.random() { random.random_range(0..40) } else { random.random() },
+            3 => down[position] = !down[position],
+            _ => {
+                let hash: u64 = random.random();
+                let due = expected[(u128::from(hash) * u128::from(size) >> 64) as usize];
+                assert_eq!(table.lookup(hash), due, "operation {operation}: {members:?}");
+                let takes = |position: u16| !down[usize::from(position)];
+                let chosen = choose(&table, hash, takes, members.len()).map(|chosen| chosen.position);
+                match chosen {
+                    Some(chosen) if takes(due) => assert_eq!(chosen, due, "operation {operation}"),
+                    Some(chosen) => assert!(takes(chosen), "operation {operation}: {chosen} is down"),
+                    None => assert!((0..members.len() as u16).all(|position| !takes(position)), "{operation}"),
+                }
+            }
+        }
+        if kind < 3 {
+            (table, expected) = (build(size, &members), populated(size, &members));
+            assert_eq!(table.slots(), expected, "operation {operation}: {members:?}");
+        }
+    }
+    println!("members added, removed, weighed anew, changed in state, and hashes looked up: {kinds:?}");
+    assert!(kinds.iter().all(|count| *count > OPERATIONS / 500), "{kinds:?}");
 }

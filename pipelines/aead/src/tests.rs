@@ -220,20 +220,8 @@ fn packets() -> impl Strategy<Value = Vec<(Packet, Corruption)>> {
     ]
 }
 
-/// Bounded by default; `JETWAY_LONG=1` runs for minutes, `PROPTEST_CASES` says exactly.
-fn cases() -> ProptestConfig {
-    let cases = match std::env::var_os("JETWAY_LONG") {
-        Some(_) => 40_000,
-        None => 1_000,
-    };
-    match std::env::var_os("PROPTEST_CASES") {
-        Some(_) => ProptestConfig::default(),
-        None => ProptestConfig::with_cases(cases),
-    }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn any_burst_seals_as_the_reference_does(burst in packets()) {

@@ -6,22 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use jetway_config::Config;
 use jetway_pipelines::ids::PortId;
 use jetway_pipelines::path::ControlEvent;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::handle::{Action, NodeHandle};
 use super::{Node, NodeError, State, load};
-use crate::api::{
-    ApiServer, BackendOrder, DryRun, ExplainQuery, ExplainReport, Failure, FlowsQuery, FlowsReport, MetricsServer,
-    NodeControl, PeerReport, PeersQuery, Readiness, Reloaded, StatsReport, VipChange, VipReport, VipsQuery,
-};
+use crate::api::{ApiServer, MetricsServer, NodeControl, Readiness};
 use crate::kernel::{Changes, Configurator, Interfaces, KernelEvent, Mirror, NeighbourKeeper, NeighbourRequest, Twin};
-use crate::uapi::{SetRequest, TunnelControl, TunnelStatus, UapiError, UapiServer};
+use crate::uapi::{TunnelControl, UapiServer};
 
 /// How often the node looks at what workers tell it: what a packet to an unknown neighbour waits for at most.
 const TICK: Duration = Duration::from_millis(2);
@@ -32,143 +28,15 @@ const NEIGHBOUR_REFRESH: Duration = Duration::from_secs(25);
 const EVENTS: usize = 4096;
 /// Events that one step takes.
 const EVENTS_AT_ONCE: usize = 1024;
-/// Requests that wait for the node.
-const REQUESTS: usize = 64;
-
-type Action = Box<dyn FnOnce(&mut Node) + Send>;
-
-/// Everybody's way to ask the node.
-#[derive(Clone)]
-pub struct NodeHandle {
-    requests: mpsc::Sender<Action>,
-}
-
-impl NodeHandle {
-    /// Has `action` done by the node's task; `None` when the node has ended.
-    async fn ask<R: Send + 'static>(&self, action: impl FnOnce(&mut Node) -> R + Send + 'static) -> Option<R> {
-        let (reply, answer) = oneshot::channel();
-        let action: Action = Box::new(move |node| {
-            // The asker may have gone away; what was asked is done all the same.
-            let _ = reply.send(action(node));
-        });
-        self.requests.send(action).await.ok()?;
-        answer.await.ok()
-    }
-}
-
-fn stopping() -> Failure {
-    Failure::new("the node is stopping", "start it again")
-}
-
-impl NodeControl for NodeHandle {
-    fn stats(&self) -> BoxFuture<'_, StatsReport> {
-        async {
-            let asked = self.ask(|node| (node.stats(), node.vip_reports(&VipsQuery::default()))).await;
-            let Some((mut stats, vips)) = asked else { return StatsReport::default() };
-            if let Ok(vips) = vips {
-                stats.vips = vips.complete().await;
-            }
-            stats
-        }
-        .boxed()
-    }
-
-    fn peers(&self, query: PeersQuery) -> BoxFuture<'_, Result<Vec<PeerReport>, Failure>> {
-        async move { self.ask(move |node| node.peer_reports(&query)).await.unwrap_or_else(|| Err(stopping())) }.boxed()
-    }
-
-    fn vips(&self, query: VipsQuery) -> BoxFuture<'_, Result<Vec<VipReport>, Failure>> {
-        async move {
-            let asked = self.ask(move |node| node.vip_reports(&query)).await;
-            Ok(asked.unwrap_or_else(|| Err(stopping()))?.complete().await)
-        }
-        .boxed()
-    }
-
-    fn order_backend(&self, order: BackendOrder) -> BoxFuture<'_, Result<(), Failure>> {
-        async move {
-            let outcome = self.ask(move |node| node.services.order(&order, node.engine.clock.now())).await;
-            outcome.unwrap_or_else(|| Err(stopping()))
-        }
-        .boxed()
-    }
-
-    fn flows(&self, query: FlowsQuery) -> BoxFuture<'_, Result<FlowsReport, Failure>> {
-        async move {
-            let asked = self.ask(move |node| node.ask_for_flows(&query)).await.unwrap_or_else(|| Err(stopping()))?;
-            let found = asked.await.map_err(|_| stopping())?;
-            self.ask(|node| node.flows_report(found)).await.ok_or_else(stopping)
-        }
-        .boxed()
-    }
-
-    fn explain(&self, query: ExplainQuery) -> BoxFuture<'_, Result<ExplainReport, Failure>> {
-        async move {
-            let begun =
-                self.ask(move |node| node.begin_explanation(&query)).await.unwrap_or_else(|| Err(stopping()))?;
-            let remembered = begun.wait().await;
-            self.ask(move |node| node.explain_report(&remembered)).await.ok_or_else(stopping)
-        }
-        .boxed()
-    }
-
-    fn dry_run(&self, order: DryRun) -> BoxFuture<'_, Result<Vec<VipChange>, Failure>> {
-        async move {
-            let begun = self.ask(move |node| node.begin_dry_run(&order.path)).await;
-            begun.unwrap_or_else(|| Err(stopping()))?.complete().await
-        }
-        .boxed()
-    }
-
-    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Failure>> {
-        async {
-            let asked = self.ask(|node| (node.reload(), node.dispatch.settled())).await;
-            let (report, settled) = asked.ok_or_else(stopping)?;
-            // Clients may use a new service as soon as the operator knows that it is there.
-            let _ = settled.await;
-            report
-        }
-        .boxed()
-    }
-
-    fn drain(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        async { self.ask(Node::drain).await.ok_or_else(stopping) }.boxed()
-    }
-
-    fn readiness(&self) -> BoxFuture<'_, Readiness> {
-        let stopping = || Readiness::Starting { waits_for: "nothing any more: it is stopping".to_owned() };
-        async move { self.ask(|node| node.readiness()).await.unwrap_or_else(stopping) }.boxed()
-    }
-}
-
-impl TunnelControl for NodeHandle {
-    fn status<'a>(&'a self, tunnel: &'a str) -> BoxFuture<'a, Result<TunnelStatus, UapiError>> {
-        let name = tunnel.to_owned();
-        async move {
-            let status = self.ask(move |node| node.tunnel_status(&name)).await;
-            status.unwrap_or_else(|| Err(UapiError::no_such_tunnel(tunnel)))
-        }
-        .boxed()
-    }
-
-    fn apply<'a>(&'a self, tunnel: &'a str, request: SetRequest) -> BoxFuture<'a, Result<(), UapiError>> {
-        let name = tunnel.to_owned();
-        async move {
-            let outcome = self.ask(move |node| node.set(&name, request)).await;
-            outcome.unwrap_or_else(|| Err(UapiError::no_such_tunnel(tunnel)))
-        }
-        .boxed()
-    }
-}
 
 impl Node {
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.state = State::Draining;
         self.engine.handshakes.tell(|handshaker, _| handshaker.drain());
         tracing::info!("draining: no new sessions are taken, those that are there go on");
     }
 
-    fn readiness(&self) -> Readiness {
+    pub(super) fn readiness(&self) -> Readiness {
         match (self.waits_for(), self.state) {
             (Some(waits_for), _) => Readiness::Starting { waits_for },
             (None, State::Serving) => Readiness::Ready,
@@ -237,8 +105,8 @@ pub async fn run(
 }
 
 async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl FnOnce()) -> Result<(), NodeError> {
-    let (requests, mut requested) = mpsc::channel::<Action>(REQUESTS);
-    let handle = Arc::new(NodeHandle { requests });
+    let (handle, mut requested) = NodeHandle::new();
+    let handle = Arc::new(handle);
     let mut configurator = Configurator::open()?;
     let (interfaces, watched) = watch::channel(Interfaces::default());
     node.twin_work.splice(0..0, node.port_twins());

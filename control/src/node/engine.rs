@@ -34,6 +34,7 @@ use jetway_pipelines::wireguard::cookie::CookieSecrets;
 use jetway_pipelines::wireguard::handshaker::{self, HandshakeCounters};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
+use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_sync::published::Publisher;
 use jetway_sync::spsc::Consumer;
 use zeroize::Zeroizing;
@@ -101,7 +102,7 @@ impl Engine {
 
         let clock = Clock::start();
         let layout = IndexLayout::new(NodeId(config.node.id), workers, &index_key(config)?);
-        let cookie_secrets = Arc::new(CookieSecrets::new(random_secret()?, random_secret()?));
+        let cookie_secrets = Arc::new(cookie_secrets(config, &clock)?);
         let mut publisher = Publisher::new(Arc::new(Tables::default()));
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect();
         let (links, OtherEnds { handshaker, control, orders, host }) = links::connect(workers);
@@ -351,6 +352,14 @@ fn index_key(config: &Config) -> Result<IndexKey, NodeError> {
         None => fill_random(&mut *bytes)?,
     }
     Ok(IndexKey::new(*bytes))
+}
+
+/// Nodes of a cluster take each other's cookies.
+fn cookie_secrets(config: &Config, clock: &Clock) -> Result<CookieSecrets, NodeError> {
+    match &config.node.index_key {
+        Some(key) => Ok(CookieSecrets::of_cluster(Secret::new(*key.expose()), WallClock(clock.wall()))),
+        None => Ok(CookieSecrets::new(random_secret()?, random_secret()?)),
+    }
 }
 
 fn random_words() -> Result<[u64; 4], NodeError> {

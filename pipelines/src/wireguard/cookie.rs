@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
@@ -11,8 +12,9 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use subtle::ConstantTimeEq;
 
 use super::constants::{COOKIE_LIFETIME, COOKIE_REPLY_SIZE, INITIATION_SIZE};
-use super::kdf::{Secret, hash, mac};
+use super::kdf::{Hmac, Secret, hash, mac};
 use super::message::{CookieReply, Initiation, MACS_SIZE, MessageType, Response, classify};
+use super::timestamp::WallClock;
 use crate::time::Instant;
 
 const MAC_SIZE: usize = 16;
@@ -24,34 +26,103 @@ pub type Message = ArrayVec<u8, INITIATION_SIZE>;
 /// The secrets behind the cookies that we give out; workers read them, the handshaker changes them.
 ///
 /// The secret before the current one is still good, so that a cookie lives its whole two minutes.
-pub struct CookieSecrets(ArcSwap<Pair>);
-
-/// Two secrets that follow one another.
-pub struct Pair {
-    current: Secret,
-    previous: Secret,
+pub struct CookieSecrets {
+    secrets: ArcSwap<Secrets>,
+    source: Source,
 }
 
-impl CookieSecrets {
-    /// Secrets that begin with two random ones.
-    pub fn new(current: Secret, previous: Secret) -> Self {
-        Self(ArcSwap::from_pointee(Pair { current, previous }))
+/// Where secrets come from.
+enum Source {
+    /// The handshaker's randomness.
+    Random,
+    /// The cluster's key and the time: a client has one cookie for all nodes that share a static key, so a gateway must
+    /// take the one that a dispatcher in front of it gave out, and the other way round.
+    Cluster(Secret),
+}
+
+/// Secrets that follow one another.
+pub struct Secrets {
+    /// How many lifetimes of a cookie lie between 1970 and these, if they are a cluster's.
+    period: u64,
+    current: Secret,
+    previous: Secret,
+    /// What another node of the cluster may be using already: its clock is a little ahead of ours.
+    next: Option<Secret>,
+}
+
+impl Secrets {
+    fn of_cluster(key: &Secret, period: u64) -> Self {
+        let keyed = Hmac::new(key);
+        let secret = |period: u64| keyed.code(&[COOKIE_SECRET_LABEL, &period.to_be_bytes()]);
+        Self {
+            period,
+            current: secret(period),
+            previous: secret(period.wrapping_sub(1)),
+            next: Some(secret(period.wrapping_add(1))),
+        }
     }
 
-    /// Makes `fresh` the current secret. What comes back is kept until no worker can be reading it, and then dropped.
-    pub fn rotate(&self, fresh: Secret) -> Arc<Pair> {
-        let previous = self.0.load().current.clone();
-        self.0.swap(Arc::new(Pair { current: fresh, previous }))
+    /// Cookies of `from` that are good.
+    fn cookies(&self, from: SocketAddr) -> impl Iterator<Item = Cookie> {
+        [Some(&self.current), Some(&self.previous), self.next.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(move |secret| cookie(secret, from))
+    }
+}
+
+/// What a cluster's key derives these secrets for.
+const COOKIE_SECRET_LABEL: &[u8] = b"jetway cookie secret";
+/// How soon a wall clock that was set is noticed.
+const CLOCK_LOOKS: Duration = Duration::from_secs(10);
+
+impl CookieSecrets {
+    /// Secrets of one node alone, that begin with two random ones.
+    pub fn new(current: Secret, previous: Secret) -> Self {
+        let secrets = Secrets { period: 0, current, previous, next: None };
+        Self { secrets: ArcSwap::from_pointee(secrets), source: Source::Random }
+    }
+
+    /// Secrets that all nodes with the same `key` derive alike, as long as their wall clocks differ by less than a
+    /// cookie's lifetime.
+    pub fn of_cluster(key: Secret, wall: WallClock) -> Self {
+        let secrets = Secrets::of_cluster(&key, period(wall));
+        Self { secrets: ArcSwap::from_pointee(secrets), source: Source::Cluster(key) }
+    }
+
+    /// Whether time alone changes them, whether or not this node gives any cookies out.
+    pub fn are_of_cluster(&self) -> bool {
+        matches!(self.source, Source::Cluster(_))
+    }
+
+    /// Makes the secrets those of `wall`, or the ones after the present if they are of this node alone. What comes back
+    /// is kept until no worker can be reading it, and then dropped.
+    pub fn renew(&self, wall: WallClock, fresh: impl FnOnce() -> Secret) -> Option<Arc<Secrets>> {
+        let present = self.secrets.load();
+        let next = match &self.source {
+            Source::Random => Secrets { period: 0, current: fresh(), previous: present.current.clone(), next: None },
+            Source::Cluster(_) if period(wall) == present.period => return None,
+            Source::Cluster(key) => Secrets::of_cluster(key, period(wall)),
+        };
+        Some(self.secrets.swap(Arc::new(next)))
+    }
+
+    /// How long after `wall` [`CookieSecrets::renew`] wants to be called again.
+    pub fn renewal_after(&self, wall: WallClock) -> Duration {
+        let lifetime = COOKIE_LIFETIME.as_nanos() as u64;
+        match self.source {
+            Source::Random => COOKIE_LIFETIME,
+            Source::Cluster(_) => Duration::from_nanos(lifetime - wall.as_nanos() % lifetime).min(CLOCK_LOOKS),
+        }
     }
 
     fn cookie(&self, from: SocketAddr) -> Cookie {
-        cookie(&self.0.load().current, from)
+        cookie(&self.secrets.load().current, from)
     }
+}
 
-    fn cookies(&self, from: SocketAddr) -> [Cookie; 2] {
-        let pair = self.0.load();
-        [cookie(&pair.current, from), cookie(&pair.previous, from)]
-    }
+fn period(wall: WallClock) -> u64 {
+    wall.0.as_secs() / COOKIE_LIFETIME.as_secs()
 }
 
 impl std::fmt::Debug for CookieSecrets {
@@ -91,7 +162,7 @@ impl CookieChecker {
     /// A mac2 of zeros stands for none.
     pub fn has_valid_mac2(&self, message: &[u8], from: SocketAddr) -> bool {
         let Some(macs) = split_macs(message).filter(|macs| *macs.mac2 != [0; MAC_SIZE]) else { return false };
-        self.secrets.cookies(from).iter().any(|cookie| equal(&mac(cookie, &[macs.body, macs.mac1]), macs.mac2))
+        self.secrets.secrets.load().cookies(from).any(|cookie| equal(&mac(&cookie, &[macs.body, macs.mac1]), macs.mac2))
     }
 
     /// The cookie reply to an initiation or response that came from `from`; `None` to anything else.

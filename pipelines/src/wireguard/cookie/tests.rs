@@ -16,6 +16,10 @@ fn at(seconds: u64) -> Instant {
     Instant::from_nanos(1) + Duration::from_secs(seconds)
 }
 
+fn wall(seconds: u64) -> WallClock {
+    WallClock(Duration::from_secs(seconds))
+}
+
 fn from(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
@@ -77,10 +81,55 @@ fn a_cookie_is_good_until_its_secret_was_changed_twice() {
     let reply = checker.reply(&first, client, &NONCE).unwrap();
     jar.accept(&OURS, &CookieReply::parse(&reply).unwrap(), at(0)).unwrap();
     let message = jar.complete(&OURS, &initiation_body(), at(0));
-    checker.secrets.rotate(Secret::new([3; 32]));
+    checker.secrets.renew(wall(0), || Secret::new([3; 32]));
     assert!(checker.has_valid_mac2(&message, client));
-    checker.secrets.rotate(Secret::new([4; 32]));
+    checker.secrets.renew(wall(0), || Secret::new([4; 32]));
     assert!(!checker.has_valid_mac2(&message, client));
+}
+
+/// A node of the cluster with this key, whose wall clock says so.
+fn of_cluster(key: u8, seconds: u64) -> CookieChecker {
+    CookieChecker::new(&OURS, Arc::new(CookieSecrets::of_cluster(Secret::new([key; 32]), wall(seconds))))
+}
+
+/// An initiation from `client` with the cookie that `giver` gave it.
+fn shown(giver: &CookieChecker, client: SocketAddr) -> Message {
+    let mut jar = CookieJar::default();
+    let first = jar.complete(&OURS, &initiation_body(), at(0));
+    let reply = giver.reply(&first, client, &NONCE).unwrap();
+    jar.accept(&OURS, &CookieReply::parse(&reply).unwrap(), at(0)).unwrap();
+    jar.complete(&OURS, &initiation_body(), at(0))
+}
+
+#[test]
+fn nodes_of_a_cluster_take_each_others_cookies_though_their_clocks_differ_a_little() {
+    let client = from("192.0.2.1:1000");
+    let lifetime = COOKIE_LIFETIME.as_secs();
+    for (giver, taker) in [(1000, 1000), (10 * lifetime - 1, 10 * lifetime + 3), (10 * lifetime + 3, 10 * lifetime - 1)]
+    {
+        let message = shown(&of_cluster(1, giver), client);
+        assert!(of_cluster(1, taker).has_valid_mac2(&message, client), "{giver} s, {taker} s");
+        assert!(!of_cluster(1, taker).has_valid_mac2(&message, from("192.0.2.1:1001")));
+        assert!(!of_cluster(2, taker).has_valid_mac2(&message, client), "another cluster");
+        assert!(!of_cluster(1, taker + 3 * lifetime).has_valid_mac2(&message, client), "the cookie is old");
+    }
+}
+
+#[test]
+fn the_secrets_of_a_cluster_follow_the_wall_clock_and_nothing_else() {
+    let client = from("192.0.2.1:1000");
+    let node = of_cluster(1, 1000);
+    let message = shown(&node, client);
+    let unused = || unreachable!("a cluster's secrets are not random");
+    assert!(node.secrets.renew(wall(1001), unused).is_none(), "1000 s and 1001 s lie in one lifetime");
+    assert!(node.secrets.renew(wall(1100), unused).is_some());
+    assert!(node.has_valid_mac2(&message, client));
+    assert!(node.secrets.renew(wall(1300), unused).is_some());
+    assert!(!node.has_valid_mac2(&message, client));
+    assert!(node.has_valid_mac2(&shown(&of_cluster(1, 1300), client), client));
+    // At the end of each lifetime, and now and then to see whether the clock was set.
+    assert_eq!(node.secrets.renewal_after(wall(1319)), Duration::from_secs(1));
+    assert!(node.secrets.renewal_after(wall(1320)) <= Duration::from_secs(10));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use output::Output;
 
 use self::peers::PeerState;
 use self::slots::Slots;
-use super::cookie::{CookieChecker, CookieError, CookieSecrets, Pair};
+use super::cookie::{CookieChecker, CookieError, CookieSecrets, Secrets};
 use super::endpoint::Endpoint;
 use super::index::IndexLayout;
 use super::kdf::Secret;
@@ -136,7 +136,7 @@ pub struct Handshaker {
     by_key: BTreeMap<(TunnelId, [u8; 32]), PeerIndex>,
     timers: BTreeSet<(Instant, PeerIndex)>,
     cookie_rotation: Option<Instant>,
-    retired_cookies: Option<Arc<Pair>>,
+    retired_cookies: Option<Arc<Secrets>>,
     intake: Intake,
     counters: Arc<HandshakeCounters>,
     resources: Resources,
@@ -195,7 +195,7 @@ impl Handshaker {
             peers: Vec::new(),
             by_key: BTreeMap::new(),
             timers: BTreeSet::new(),
-            cookie_rotation: None,
+            cookie_rotation: cookie_secrets.are_of_cluster().then_some(Instant::ZERO),
             retired_cookies: None,
             intake: Intake::Open,
             counters: Arc::default(),

@@ -14,9 +14,7 @@ use super::peers::PeerState;
 use super::{Handshaker, Output, Resources};
 use crate::ids::PeerIndex;
 use crate::time::Instant;
-use crate::wireguard::constants::{
-    COOKIE_LIFETIME, KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT,
-};
+use crate::wireguard::constants::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT};
 use crate::wireguard::timestamp::WallClock;
 
 /// Data that stays without any answer for this long, plus jitter, leads to a new handshake.
@@ -183,11 +181,14 @@ impl Handshaker {
         if self.cookie_rotation.is_some_and(|due| due > now) {
             return;
         }
-        if self.cookie_rotation.is_some() {
-            let fresh = self.resources.random_secret();
-            // Workers look at a pair for one message only, so the one before last is nobody's any more.
-            self.retired_cookies = Some(self.resources.cookie_secrets.rotate(fresh));
+        let wall = self.resources.wall(now);
+        let secrets = Arc::clone(&self.resources.cookie_secrets);
+        if self.cookie_rotation.is_some()
+            && let Some(retired) = secrets.renew(wall, || self.resources.random_secret())
+        {
+            // Workers look at them for one message only, so those before the last are nobody's any more.
+            self.retired_cookies = Some(retired);
         }
-        self.cookie_rotation = Some(now + COOKIE_LIFETIME);
+        self.cookie_rotation = Some(now + secrets.renewal_after(wall));
     }
 }

@@ -66,6 +66,7 @@ worker_counters! {
     sealed, "Tunnel packets encrypted";
     flows, "Flows and clients in the flow table now (a gauge)";
     flows_untracked, "Flows that found the flow table full and go by Maglev, packet by packet";
+    cookies_for_gateways, "Handshake messages to services of gateways that were answered with a cookie, under load";
     pool_empty, "Packets that could not be made because no buffer was free";
     events_lost, "Events dropped because the ring to control was full";
 }

@@ -1,6 +1,7 @@
 //! Which handshake messages a worker lets through to the handshaker.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::event::{Answer, HandshakeEvent, HandshakeMessage};
 use super::outputs::Outputs;
@@ -10,7 +11,7 @@ use crate::ids::TunnelId;
 use crate::time::Instant;
 use crate::wireguard::Endpoint;
 use crate::wireguard::cookie::CookieChecker;
-use crate::wireguard::load::{AddressProof, Decision, HandshakeLimiter, KnownEndpoints, Limits};
+use crate::wireguard::load::{AddressProof, Decision, HandshakeLimiter, Known, KnownEndpoints, Limits};
 use crate::wireguard::message::MessageType;
 
 /// Endpoints that a worker remembers as those of live peers: 8 bytes each.
@@ -52,32 +53,54 @@ impl Admission {
         scene: &Scene<'_>,
         out: &mut O,
     ) -> DropReason {
-        let Some(entry) = scene.tables.tunnel(tunnel) else { return DropReason::WireguardNoSession };
-        let proof = match kind {
-            MessageType::Initiation | MessageType::Response if !entry.checker.has_valid_mac1(message) => {
-                return DropReason::WireguardBadMac1;
-            }
-            MessageType::Initiation | MessageType::Response => proof(&entry.checker, message, from),
-            MessageType::CookieReply | MessageType::Data => AddressProof::None,
-        };
+        self.try_admit(kind, message, tunnel, from, scene, out).err().unwrap_or(DropReason::Consumed)
+    }
+
+    fn try_admit<B, O: Outputs<B>>(
+        &mut self,
+        kind: MessageType,
+        message: &[u8],
+        tunnel: TunnelId,
+        from: Endpoint,
+        scene: &Scene<'_>,
+        out: &mut O,
+    ) -> Result<(), DropReason> {
+        let entry = scene.tables.tunnel(tunnel).ok_or(DropReason::WireguardNoSession)?;
         let known = self.known.knows(scene.now, from.remote);
-        let answer = match (self.limiter.judge(scene.now, from.remote, proof, known), kind) {
-            (Decision::Pass, _) => Answer::Handshake,
-            (Decision::AskCookie, MessageType::Initiation | MessageType::Response) => Answer::Cookie,
-            (Decision::AskCookie, MessageType::CookieReply | MessageType::Data) | (Decision::Drop, _) => {
-                return DropReason::WireguardRateLimited;
-            }
-        };
-        let Ok(message) = HandshakeMessage::try_from(message) else { return DropReason::WireguardMalformed };
-        match out.tell_handshaker(HandshakeEvent::Message { tunnel, from, message, answer }) {
-            Ok(()) => DropReason::Consumed,
-            Err(_) => DropReason::WireguardQueueFull,
+        let answer = judge(&mut self.limiter, &entry.checker, (kind, message), from.remote, known, scene.now)?;
+        let message = HandshakeMessage::try_from(message).map_err(|_| DropReason::WireguardMalformed)?;
+        out.tell_handshaker(HandshakeEvent::Message { tunnel, from, message, answer })
+            .map_err(|_| DropReason::WireguardQueueFull)
+    }
+}
+
+/// What a handshake message from `from` is worth, by its MACs and by what `limiter` has left for its source.
+pub(super) fn judge(
+    limiter: &mut HandshakeLimiter,
+    checker: &CookieChecker,
+    (kind, message): (MessageType, &[u8]),
+    from: SocketAddr,
+    known: Known,
+    now: Instant,
+) -> Result<Answer, DropReason> {
+    let proof = match kind {
+        MessageType::Initiation | MessageType::Response if !checker.has_valid_mac1(message) => {
+            return Err(DropReason::WireguardBadMac1);
+        }
+        MessageType::Initiation | MessageType::Response => proof(checker, message, from),
+        MessageType::CookieReply | MessageType::Data => AddressProof::None,
+    };
+    match (limiter.judge(now, from, proof, known), kind) {
+        (Decision::Pass, _) => Ok(Answer::Handshake),
+        (Decision::AskCookie, MessageType::Initiation | MessageType::Response) => Ok(Answer::Cookie),
+        (Decision::AskCookie, MessageType::CookieReply | MessageType::Data) | (Decision::Drop, _) => {
+            Err(DropReason::WireguardRateLimited)
         }
     }
 }
 
 /// Checks a cookie only if there is one: most messages carry none.
-fn proof(checker: &CookieChecker, message: &[u8], from: Endpoint) -> AddressProof {
+fn proof(checker: &CookieChecker, message: &[u8], from: SocketAddr) -> AddressProof {
     let has_cookie = message.last_chunk::<MAC2_SIZE>().is_some_and(|mac2| *mac2 != [0; MAC2_SIZE]);
-    if has_cookie && checker.has_valid_mac2(message, from.remote) { AddressProof::Cookie } else { AddressProof::None }
+    if has_cookie && checker.has_valid_mac2(message, from) { AddressProof::Cookie } else { AddressProof::None }
 }

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use jetway_aead::Aead;
 
 use super::admission::Admission;
-use super::dispatch::FragmentFlow;
+use super::dispatch::{FragmentFlow, GatewayAdmission};
 use super::event::{Command, HandshakeEvent, HandshakeMessage};
 use super::held::{Held, Patience, WaitFor};
 use super::outputs::Outputs;
@@ -73,6 +73,7 @@ pub struct Pipeline<B> {
     pub(super) fragments: FragmentTable<FragmentFlow>,
     pub(super) direct_flows: Arc<DirectFlows>,
     pub(super) admission: Admission,
+    pub(super) gateway_admission: GatewayAdmission,
     pub(super) icmp_meter: Meter,
     pub(super) punt_meter: Meter,
     punt_limit: PuntLimit,
@@ -114,6 +115,11 @@ impl<B: PacketBuf> Pipeline<B> {
             direct_flows: settings.direct_flows,
             fragments: FragmentTable::new(FRAGMENTED_DATAGRAMS, settings.hash_key),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),
+            gateway_admission: GatewayAdmission::new(
+                settings.index_layout.workers(),
+                settings.worker,
+                settings.hash_key,
+            ),
             icmp_meter: Meter::new(ICMP_RATE, ICMP_RATE / 10),
             punt_meter: Meter::new(punt_limit.rate, punt_limit.burst),
             punt_limit,

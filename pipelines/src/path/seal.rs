@@ -275,4 +275,4 @@ pub fn wrap_message<'t, B: PacketBuf>(
 }
 
 /// Handshake messages go as DSCP AF41, ECN not capable, as the kernel's do.
-const HANDSHAKE_TOS: u8 = 0x88;
+pub(super) const HANDSHAKE_TOS: u8 = 0x88;

@@ -8,6 +8,7 @@ mod explain;
 mod flood;
 mod forwarding;
 mod fragments;
+mod gateways;
 mod hostile;
 mod icmp;
 mod initiator;

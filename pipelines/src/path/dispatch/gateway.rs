@@ -7,12 +7,13 @@ use jetway_config::Persistence;
 
 use super::forward::select;
 use super::send::{self, To};
-use super::{Desk, check_source};
+use super::{Desk, check_source, cookie};
 use crate::buffer::PacketBuf;
 use crate::dispatch::service::{Gateways, Service};
 use crate::drop_reason::DropReason;
 use crate::packet::udp::Udp;
 use crate::packet::{Fragment, Parsed};
+use crate::path::event::Answer;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Packet, Verdict};
 use crate::path::route::Refusal;
@@ -29,30 +30,28 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
         return Err(DropReason::OuterFragment.into());
     }
     check_source(packet, desk.scene.tables)?;
-    let position = position(packet, service, gateways, desk)?;
+    let segment = packet.parsed.l4(packet.buffer.data());
+    let message = Udp::parse(segment).map_err(DropReason::from)?.payload(segment);
+    let kind = message::classify(message).map_err(|_| DropReason::WireguardMalformed)?;
+    if kind != MessageType::Data && cookie::admit(packet, kind, message, gateways, desk)? == Answer::Cookie {
+        return Ok(Verdict::Drop(cookie::reply(packet, message, gateways, desk)));
+    }
+    let position = position(packet, (kind, message), service, gateways, desk)?;
     let server = service.server(position).ok_or(DropReason::ServiceDown)?;
     // Messages of one client look alike to routers on the way to the gateway.
     let entropy = desk.services.flow_hash(&packet.parsed);
     send::send(packet, To { service, server, flow: None, entropy }, desk)
 }
 
-fn position<'t, B: PacketBuf, O: Outputs<B>>(
-    packet: &Packet<'t, B>,
+fn position<B: PacketBuf, O: Outputs<B>>(
+    packet: &Packet<'_, B>,
+    (kind, message): (MessageType, &[u8]),
     service: &Service,
     gateways: &Gateways,
-    desk: &mut Desk<'_, 't, B, O>,
+    desk: &Desk<'_, '_, B, O>,
 ) -> Result<u16, Refusal> {
-    let segment = packet.parsed.l4(packet.buffer.data());
-    let message = Udp::parse(segment).map_err(DropReason::from)?.payload(segment);
-    let kind = message::classify(message).map_err(|_| DropReason::WireguardMalformed)?;
     match kind {
-        MessageType::Initiation => {
-            if !gateways.checker.has_valid_mac1(message) {
-                return Err(DropReason::WireguardBadMac1.into());
-            }
-            select(service, client_hash(&packet.parsed, service, desk))
-        }
-        MessageType::Response if !gateways.checker.has_valid_mac1(message) => Err(DropReason::WireguardBadMac1.into()),
+        MessageType::Initiation => select(service, client_hash(&packet.parsed, service, desk)),
         MessageType::Response | MessageType::CookieReply | MessageType::Data => {
             let receiver = message::receiver(kind, message).ok_or(DropReason::WireguardMalformed)?;
             let node = desk.pipeline.index_layout.node_of(receiver);

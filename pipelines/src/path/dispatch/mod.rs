@@ -7,7 +7,9 @@
 //!  ICMP error that quotes either --> to whom the quoted packet's flow belongs
 //! ```
 
+mod answer;
 mod back;
+mod cookie;
 mod forward;
 mod fragments;
 mod gateway;
@@ -16,6 +18,7 @@ mod reset;
 mod send;
 mod translate;
 
+pub(super) use cookie::GatewayAdmission;
 pub(super) use forward::{Client, select};
 pub use translate::may_stand_in;
 

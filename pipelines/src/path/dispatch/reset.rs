@@ -1,16 +1,14 @@
 //! Breaks a client's connection to a server that went down, so that it connects anew at once.
 
 use super::Desk;
+use super::answer::put_ip_header;
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::packet::tcp::{self, Flags, Tcp};
-use crate::packet::{Parsed, Protocol, checksum, ipv4, ipv6};
+use crate::packet::{Parsed, Protocol, checksum};
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Origin, Packet, Verdict};
 use std::net::IpAddr;
-
-/// Hops that a reset may go.
-const HOPS: u8 = 64;
 
 /// Drops the packet and makes a reset in answer to it (RFC 9293 section 3.10.7.1), metered as ICMP errors are.
 pub fn reset<'t, B: PacketBuf, O: Outputs<B>>(packet: &Packet<'t, B>, desk: &mut Desk<'_, 't, B, O>) -> Verdict<'t> {
@@ -50,34 +48,5 @@ fn write<B: PacketBuf>(buffer: &mut B, source: IpAddr, destination: IpAddr, head
     header.write(buffer.data_mut().first_chunk_mut()?);
     let sum = checksum::pseudo(source, destination, Protocol::TCP, u32::from(length)).bytes(buffer.data()).checksum();
     tcp::set_checksum(buffer.data_mut(), sum);
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            buffer.grow_front(ipv4::HEADER_LENGTH).ok()?;
-            let header = ipv4::Header {
-                source,
-                destination,
-                protocol: Protocol::TCP,
-                traffic_class: 0,
-                ttl: HOPS,
-                fragmentation: ipv4::Fragmentation::Forbidden,
-                total_length: ipv4::HEADER_LENGTH as u16 + length,
-            };
-            header.write(buffer.data_mut().first_chunk_mut()?);
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            buffer.grow_front(ipv6::HEADER_LENGTH).ok()?;
-            let header = ipv6::Header {
-                source,
-                destination,
-                protocol: Protocol::TCP,
-                traffic_class: 0,
-                flow_label: 0,
-                hop_limit: HOPS,
-                payload_length: length,
-            };
-            header.write(buffer.data_mut().first_chunk_mut()?);
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    }
-    Some(())
+    put_ip_header(buffer, source, destination, Protocol::TCP, 0)
 }

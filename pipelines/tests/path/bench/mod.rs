@@ -55,7 +55,7 @@ pub const LISTEN_PORT: u16 = 51820;
 const NODE: NodeId = NodeId(1);
 /// Flows that a worker remembers.
 pub const FLOWS: usize = 4096;
-const PRIVATE_KEY: [u8; 32] = [1; 32];
+pub const PRIVATE_KEY: [u8; 32] = [1; 32];
 
 /// An IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

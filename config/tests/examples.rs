@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use jetway_config::{AeadChoice, Device, HealthKind, Idle, MemoryKind, PciAddress, Style, Vip, VirtualDriver, render};
+use jetway_config::{
+    AeadChoice, Device, Encapsulation, HealthKind, Idle, MemoryKind, PciAddress, Style, Vip, VirtualDriver, render,
+};
 
 fn example(name: &str) -> jetway_config::Checked {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
@@ -65,4 +67,12 @@ fn the_real_nic_is_a_pci_device_and_the_socket_bears_the_nodes_name() {
     assert_eq!(config.api.socket.to_str(), Some("/run/jetway/fra-edge-7.sock"));
     assert!(config.node.index_key.is_some());
     assert!(config.tunnel("vpn").unwrap().copy_dscp);
+}
+
+#[test]
+fn a_gateway_behind_a_dispatcher_takes_packets_out_of_its_and_others_do_not() {
+    let decapsulate = example("behind-dispatcher.toml").config.decapsulate.unwrap();
+    assert_eq!(decapsulate.from, ["192.0.2.1/32".parse().unwrap()]);
+    assert_eq!(decapsulate.kinds, [Encapsulation::Ipip]);
+    assert_eq!(example("gateway.toml").config.decapsulate, None);
 }

@@ -115,6 +115,10 @@ impl PacketBuf for PooledBuf {
     fn l4_checksum(&self) -> ChecksumState {
         self.buffer.l4_checksum()
     }
+
+    fn forget_checksums(&mut self) {
+        self.buffer.forget_checksums();
+    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub trait PacketBuf: Send {
     fn l4_checksum(&self) -> ChecksumState {
         ChecksumState::Unknown
     }
+    /// Forgets what the NIC said of checksums: the packet is another one from now on.
+    fn forget_checksums(&mut self) {}
 }
 
 /// Where a worker gets empty buffers for packets that it makes itself.

@@ -78,6 +78,8 @@ drop_reasons! {
     FragmentUnknown, "fragment_unknown", "A later fragment of a service's flow whose first fragment was not seen";
     FragmentDuplicate, "fragment_duplicate", "A fragment of a service's flow that has come before (RFC 8200 section 4.5)";
     FragmentOverlap, "fragment_overlap", "A fragment that overlaps another of its datagram (RFC 5722), is one of too many, or could hide a TCP header (RFC 1858)";
+    EncapsulationUntrusted, "encapsulation_untrusted", "A packet inside another from an address that `[decapsulate] from` does not name, or by a port that does not lead there";
+    EncapsulationMalformed, "encapsulation_malformed", "A packet that should hold another of IPv4 or IPv6, and does not, or has options of GRE or GUE that are not understood";
     Undecided, "undecided", "A stage left the packet without a verdict: a bug of ours, please report it";
     Consumed, "consumed", "Not a loss: a keepalive or handshake message that ended here as it should";
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::dispatch::decapsulation::Decapsulation;
 use crate::dispatch::service::Services;
 use crate::ids::{PortId, TunnelId};
 use crate::lpm::Lpm;
@@ -30,6 +31,8 @@ pub struct Tables {
     pub local: Arc<HashSet<IpAddr, ahash::RandomState>>,
     /// Virtual services.
     pub services: Arc<Services>,
+    /// From whom packets inside others are taken, if from anybody.
+    pub decapsulation: Option<Arc<Decapsulation>>,
     /// Routes, mirrored from the kernel.
     pub routes: Lpm<Route>,
     /// How much of what is addressed to the node itself goes to the kernel, for each worker.

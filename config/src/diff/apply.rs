@@ -16,6 +16,7 @@ impl Diff {
         if let Some(punt) = self.punt {
             config.engine.punt = punt;
         }
+        set(&mut config.decapsulate, &self.decapsulate);
         if let Some(metrics) = self.metrics {
             config.api.metrics = metrics;
         }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use crate::intent::{Config, InterfaceName, Name, Peer, PublicKey, PuntLimit, Tunnel, Vip};
+use crate::intent::{Config, Decapsulate, InterfaceName, Name, Peer, PublicKey, PuntLimit, Tunnel, Vip};
 use crate::secret::Secret;
 
 pub use restart::RestartNeeded;
@@ -32,6 +32,8 @@ pub struct Diff {
     pub tunnels: Changes<Tunnel, InterfaceName, TunnelChange>,
     /// What happens to virtual services.
     pub vips: Changes<Vip, Name, Vip>,
+    /// From whom packets inside others are taken from now on.
+    pub decapsulate: Option<Option<Decapsulate>>,
     /// The new address for metrics.
     pub metrics: Option<Option<SocketAddr>>,
 }
@@ -111,6 +113,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         ports: ports(old, new),
         tunnels: changes(&old.tunnels, &new.tunnels, |tunnel| tunnel.name.clone(), tunnel::change),
         vips: changes(&old.vips, &new.vips, |vip| vip.name.clone(), changed),
+        decapsulate: changed(&old.decapsulate, &new.decapsulate),
         metrics: changed(&old.api.metrics, &new.api.metrics),
     }
 }

@@ -110,23 +110,27 @@ fn port(number: u8, mtu: u16, addresses: Vec<IpNet>) -> Port {
 fn configs() -> impl Strategy<Value = Config> {
     let ports = btree_map(0..2_u8, (1500..1502_u16, addresses()), 0..3);
     let engine = (0..2_usize, 1..3_u32, proptest::option::of(1..3_u8), 0..2_u8);
-    (engine, ports, tunnels(), vips()).prop_map(|((core, rate, metrics, id), ports, tunnels, vips)| Config {
-        node: Node { name: name("edge", 1), id, index_key: None },
-        engine: Engine {
-            cores: vec![core],
-            control_cores: None,
-            memory: Memory { kind: MemoryKind::Auto, size_mib: None },
-            idle: Idle::Backoff,
-            aead: AeadChoice::Auto,
-            punt: PuntLimit { rate, burst: 1 },
-            buffers: Engine::DEFAULT_BUFFERS,
-            flows: Engine::DEFAULT_FLOWS,
+    let decapsulate = proptest::option::of(addresses().prop_map(|from| Decapsulate { from, kinds: Vec::new() }));
+    (engine, ports, tunnels(), vips(), decapsulate).prop_map(
+        |((core, rate, metrics, id), ports, tunnels, vips, decapsulate)| Config {
+            node: Node { name: name("edge", 1), id, index_key: None },
+            engine: Engine {
+                cores: vec![core],
+                control_cores: None,
+                memory: Memory { kind: MemoryKind::Auto, size_mib: None },
+                idle: Idle::Backoff,
+                aead: AeadChoice::Auto,
+                punt: PuntLimit { rate, burst: 1 },
+                buffers: Engine::DEFAULT_BUFFERS,
+                flows: Engine::DEFAULT_FLOWS,
+            },
+            ports: ports.into_iter().map(|(number, (mtu, addresses))| port(number, mtu, addresses)).collect(),
+            tunnels,
+            vips,
+            decapsulate,
+            api: Api { socket: "/run/jetway/edge1.sock".into(), metrics: metrics.map(endpoint) },
         },
-        ports: ports.into_iter().map(|(number, (mtu, addresses))| port(number, mtu, addresses)).collect(),
-        tunnels,
-        vips,
-        api: Api { socket: "/run/jetway/edge1.sock".into(), metrics: metrics.map(endpoint) },
-    })
+    )
 }
 
 /// The same intent with every list sorted that has no order.
@@ -147,6 +151,7 @@ fn reloaded(old: &Config, new: &Config) -> Config {
     let mut config = old.clone();
     config.engine.punt = new.engine.punt;
     config.api.metrics = new.api.metrics;
+    config.decapsulate = new.decapsulate.clone();
     config.tunnels = new.tunnels.clone();
     config.vips = new.vips.clone();
     for port in &mut config.ports {
@@ -218,6 +223,7 @@ fn one_peer() -> Config {
         ports: vec![port(0, 1500, vec![net(9, 1, 24)])],
         tunnels: vec![tunnel],
         vips: Vec::new(),
+        decapsulate: None,
         api: Api { socket: "/run/jetway/edge1.sock".into(), metrics: None },
     }
 }

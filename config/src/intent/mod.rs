@@ -1,6 +1,7 @@
 //! What an operator wants of one node, as types that cannot be wrong.
 
 mod api;
+mod decapsulate;
 mod engine;
 mod name;
 mod node;
@@ -9,6 +10,7 @@ mod tunnel;
 mod vip;
 
 pub use api::Api;
+pub use decapsulate::{Decapsulate, Encapsulation};
 pub use engine::{AeadChoice, Engine, Idle, Memory, MemoryKind, PuntLimit};
 pub use name::{InterfaceName, Name, NameFault};
 pub use node::Node;
@@ -32,6 +34,8 @@ pub struct Config {
     pub tunnels: Vec<Tunnel>,
     /// The virtual services, in the order of the file.
     pub vips: Vec<Vip>,
+    /// From whom packets inside others are taken, if from anybody.
+    pub decapsulate: Option<Decapsulate>,
     /// Where the node's own interfaces listen.
     pub api: Api,
 }

@@ -1,6 +1,7 @@
 //! The sections of a configuration file, each read into its part of the intent.
 
 mod api;
+mod decapsulate;
 mod device;
 mod engine;
 mod health;
@@ -55,6 +56,7 @@ pub(crate) fn config(mut root: Section<'_>, surroundings: &Surroundings<'_>, led
     let tunnels: Vec<_> =
         root.tables("tunnel").into_iter().map(|section| tunnel::read(section, surroundings, ledger)).collect();
     let vips: Vec<_> = root.tables("vip").into_iter().map(|section| vip::read(section, surroundings, ledger)).collect();
+    let decapsulate = root.table("decapsulate").map(|section| decapsulate::read(section, &tunnels));
     let api = api::read(root.table("api"), node.as_ref());
     root.finish(&ELSEWHERE);
     Some(Config {
@@ -63,6 +65,10 @@ pub(crate) fn config(mut root: Section<'_>, surroundings: &Surroundings<'_>, led
         ports: ports.into_iter().collect::<Option<_>>()?,
         tunnels: tunnels.into_iter().collect::<Option<_>>()?,
         vips: vips.into_iter().collect::<Option<_>>()?,
+        decapsulate: match decapsulate {
+            Some(decapsulate) => Some(decapsulate?),
+            None => None,
+        },
         api: api?,
     })
 }

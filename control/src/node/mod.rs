@@ -321,6 +321,7 @@ impl Node {
         self.tables.set_service_addresses(self.services.addresses().collect());
         let (limit, workers) = (self.config.engine.punt, self.engine.counters.len() as u32);
         self.tables.set_punt_limit(PuntLimit { rate: limit.rate / workers, burst: limit.burst / workers });
+        self.tables.set_decapsulation(self.config.decapsulate.as_ref());
         for tunnel in &self.config.tunnels {
             if let Some(intent) = self.intent.tunnel(tunnel.name.as_str()) {
                 self.tables.set_dscp(intent.id(), dscp_of(tunnel));

@@ -193,6 +193,7 @@ pub(super) fn of_difference(difference: &Diff) -> Reloaded {
     report.other.extend(difference.vips.removed.iter().map(|name| format!("service {name} removed")));
     report.other.extend(difference.vips.changed.iter().map(|vip| format!("service {} changed", vip.name)));
     report.other.extend(difference.ports.iter().map(|port| format!("addresses of port {} changed", port.name)));
+    report.other.extend(difference.decapsulate.iter().map(|_| "decapsulation changed".to_owned()));
     report.needs_restart = difference.restart.iter().map(|needed| format!("{}: {}", needed.path, needed.why)).collect();
     report
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jetway_config::Decapsulate;
+use jetway_pipelines::dispatch::decapsulation::Decapsulation;
 use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{PortId, TunnelId};
 use jetway_pipelines::lpm::Lpm;
@@ -192,6 +194,14 @@ impl TablesBuilder {
             self.next.punt_limit = limit;
             self.changed = true;
         }
+    }
+
+    /// Sets from whom packets inside others are taken.
+    pub fn set_decapsulation(&mut self, decapsulate: Option<&Decapsulate>) {
+        let decapsulation =
+            |wanted: &Decapsulate| Arc::new(Decapsulation::new(wanted.from.iter().copied(), &wanted.kinds));
+        self.next.decapsulation = decapsulate.map(decapsulation);
+        self.changed = true;
     }
 
     /// Sets what a tunnel's handshake messages are checked with.

@@ -162,6 +162,10 @@ impl PacketBuf for Mbuf {
         let flags = self.head().ol_flags & sys::SHIM_RX_L4_CKSUM_MASK;
         checksum_state(flags, sys::SHIM_RX_L4_CKSUM_GOOD, sys::SHIM_RX_L4_CKSUM_BAD)
     }
+
+    fn forget_checksums(&mut self) {
+        self.head_mut().ol_flags &= !(sys::SHIM_RX_IP_CKSUM_MASK | sys::SHIM_RX_L4_CKSUM_MASK);
+    }
 }
 
 /// Both flags together mean "intact, but the field holds no checksum": forwarding such a packet would spread it, so

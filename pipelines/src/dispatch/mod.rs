@@ -1,6 +1,7 @@
 //! Dispatch of virtual services to the servers behind them.
 
 pub mod backend;
+pub mod decapsulation;
 pub mod direct_flows;
 pub mod encapsulation;
 pub mod flow_scan;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::decapsulate::take_out;
 use super::dispatch::may_stand_in;
 use super::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use crate::buffer::{ChecksumState, PacketBuf};
@@ -53,6 +54,13 @@ struct Recent {
     service: Option<IpAddr>,
 }
 
+/// Whether a packet came as it is or inside another. None is taken out of one that came inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Outer,
+    Inner,
+}
+
 /// Parses the packet and gives it its verdict, unless it has the right one already.
 fn decide<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
@@ -70,7 +78,7 @@ fn decide<B: PacketBuf>(
         Some((EtherType::IPV6, ip)) => packet.parsed.read_ipv6(ip)?,
         Some(_) | None => return unusual(packet, port, entry, recent, tables),
     }
-    judge(packet, port, ethernet::HEADER_LENGTH, recent, tables)
+    judge(packet, port, ethernet::HEADER_LENGTH, Level::Outer, recent, tables)
 }
 
 /// Gives a packet to us alone, parsed at `l3`, its verdict.
@@ -79,6 +87,7 @@ fn judge<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
     port: PortId,
     l3: usize,
+    level: Level,
     recent: &mut Recent,
     tables: &Tables,
 ) -> Result<(), DropReason> {
@@ -101,7 +110,7 @@ fn judge<B: PacketBuf>(
             return to_service(packet, port, l3);
         }
         if tables.is_local(parsed.destination) {
-            return to_node(packet, port, l3, recent, tables);
+            return to_node(packet, port, l3, level, recent, tables);
         }
         if !may_forward(parsed.source) || !may_forward(parsed.destination) {
             return Err(DropReason::MartianAddress);
@@ -157,7 +166,7 @@ fn unusual<B: PacketBuf>(
     if frame.destination.is_multicast() {
         return to_kernel(packet, port);
     }
-    judge(packet, port, frame.l3_offset, recent, tables)
+    judge(packet, port, frame.l3_offset, Level::Outer, recent, tables)
 }
 
 #[cold]
@@ -177,6 +186,7 @@ fn to_node<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
     port: PortId,
     l3: usize,
+    level: Level,
     recent: &mut Recent,
     tables: &Tables,
 ) -> Result<(), DropReason> {
@@ -186,10 +196,28 @@ fn to_node<B: PacketBuf>(
         return to_service(packet, port, l3);
     }
     let ports = parsed.ports.filter(|_| parsed.protocol == Protocol::UDP);
-    let Some(ports) = ports else { return to_kernel(packet, port) };
-    let Some(tunnel) = tables.listeners.get(&ports.destination) else { return to_kernel(packet, port) };
+    let listener = ports.and_then(|ports| Some((ports, tables.listeners.get(&ports.destination)?)));
+    let Some((ports, tunnel)) = listener else { return inside_or_kernel(packet, port, l3, level, recent, tables) };
     recent.listener = Some((parsed.destination, ports.destination, *tunnel));
     to_tunnel(packet, port, l3, *tunnel)
+}
+
+/// A packet to the node that no tunnel listens for: the one inside it if it comes from a dispatcher, else the kernel's.
+#[inline(never)]
+fn inside_or_kernel<B: PacketBuf>(
+    packet: &mut Packet<'_, B>,
+    port: PortId,
+    l3: usize,
+    level: Level,
+    recent: &mut Recent,
+    tables: &Tables,
+) -> Result<(), DropReason> {
+    let Some(decapsulation) = tables.decapsulation.as_deref().filter(|_| level == Level::Outer) else {
+        return to_kernel(packet, port);
+    };
+    let Some(kind) = decapsulation.kind_of(&packet.parsed) else { return to_kernel(packet, port) };
+    take_out(packet, kind, decapsulation, port, l3, tables)?;
+    judge(packet, port, ethernet::HEADER_LENGTH, Level::Inner, recent, tables)
 }
 
 /// A datagram to a tunnel's port.

@@ -12,6 +12,7 @@
 //! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
 
 pub mod classify;
+pub mod decapsulate;
 pub mod dispatch;
 pub mod emit;
 pub mod event;

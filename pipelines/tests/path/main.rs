@@ -2,6 +2,7 @@
 
 mod bench;
 
+mod decapsulation;
 mod dispatch;
 mod ecn;
 mod explain;

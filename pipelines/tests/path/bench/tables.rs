@@ -108,6 +108,7 @@ pub fn tables(peers: &[Arc<Peer>], clients: &[Client], checker: CookieChecker) -
         listeners: Arc::new([(LISTEN_PORT, TUNNEL)].into_iter().collect()),
         local: Arc::new(ours.map(address).into_iter().collect()),
         services: Arc::default(),
+        decapsulation: None,
         punt_limit: PuntLimit { rate: PUNT_RATE, burst: PUNT_BURST },
         routes: routes.into_iter().map(|(prefix, route)| (net(prefix), route)).collect(),
         neighbours: Arc::new(neighbours.map(|(port, at)| ((port, at), neighbour_mac(at))).collect()),

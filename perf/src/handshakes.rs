@@ -64,8 +64,8 @@ mod parts {
     }
 
     fn agreement(together: usize) -> Contestant<'static> {
-        let keys = KeyPair::new(&[0x42; 32]).expect("a key");
-        let publics: Vec<_> = (0..together as u8).map(|n| *KeyPair::new(&[n; 32]).expect("a key").public()).collect();
+        let keys = KeyPair::new(&[0x42; 32]);
+        let publics: Vec<_> = (0..together as u8).map(|n| *KeyPair::new(&[n; 32]).public()).collect();
         let run = move || {
             let mut agreements: Vec<_> = publics.iter().map(|public| keys.agreement(public)).collect();
             let ((), took) = time(|| agree_burst(&mut agreements));

@@ -158,8 +158,8 @@ impl Engine {
     }
 
     fn add_tunnel(&mut self, id: TunnelId, private_key: [u8; 32]) {
-        let keys = KeyPair::new(&private_key).expect("a key");
-        self.handshakes.tell(move |handshaker, _| handshaker.add_tunnel(id, &private_key).expect("a key"));
+        let keys = KeyPair::new(&private_key);
+        self.handshakes.tell(move |handshaker, _| handshaker.add_tunnel(id, &private_key));
         self.tables.add_tunnel(id, world::tunnel(keys.public(), world::cookie_secrets()));
     }
 

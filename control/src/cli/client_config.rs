@@ -43,7 +43,7 @@ pub fn make(
     let (tunnel, peer) = find(config, arguments)?;
     let addresses = client_addresses(tunnel, peer);
     let endpoint = endpoint(config, tunnel, arguments.endpoint.as_deref())?;
-    let server_key = keys::public_key(&tunnel.private_key)?;
+    let server_key = keys::public_key(&tunnel.private_key);
     // Room for everything, so that the text never moves and leaves a copy of the key behind.
     let mut text = Zeroizing::new(String::with_capacity(4_096 + 64 * (addresses.len() + arguments.allowed_ips.len())));
     text.push_str("[Interface]\n");
@@ -94,7 +94,7 @@ fn find<'a>(config: &'a Config, arguments: &'a ClientConfigArguments) -> Result<
 }
 
 fn check_key(peer: &Peer, private: &Secret) -> Result<(), CliError> {
-    let public = keys::public_key(private)?;
+    let public = keys::public_key(private);
     if public == peer.public_key {
         return Ok(());
     }

@@ -29,7 +29,7 @@ pub fn keygen(global: &Global, arguments: &KeygenArguments) -> Result<ExitCode, 
     }
     let secret = Secret::take(&mut bytes);
     let text = Zeroizing::new(STANDARD.encode(secret.expose()) + "\n");
-    let public_key = if arguments.preshared { None } else { Some(public_key(&secret)?) };
+    let public_key = if arguments.preshared { None } else { Some(public_key(&secret)) };
     let Some(path) = &arguments.file else {
         if global.json {
             let public_key = public_key.map(|key| key.to_string());
@@ -52,7 +52,7 @@ pub fn keygen(global: &Global, arguments: &KeygenArguments) -> Result<ExitCode, 
 
 /// Prints the public key of a private key.
 pub fn pubkey(global: &Global, arguments: &PubkeyArguments) -> Result<ExitCode, CliError> {
-    let key = public_key(&read_key(arguments.file.as_deref())?)?;
+    let key = public_key(&read_key(arguments.file.as_deref())?);
     if global.json {
         output::json(&json!({ "public_key": key.to_string() }));
     } else {
@@ -62,9 +62,8 @@ pub fn pubkey(global: &Global, arguments: &PubkeyArguments) -> Result<ExitCode, 
 }
 
 /// The public key of a private key.
-pub fn public_key(private: &Secret) -> Result<PublicKey, CliError> {
-    let pair = KeyPair::new(private.expose()).map_err(|_| CliError::Refused("this is not a private key".to_owned()))?;
-    Ok(PublicKey(*pair.public()))
+pub fn public_key(private: &Secret) -> PublicKey {
+    PublicKey(*KeyPair::new(private.expose()).public())
 }
 
 /// Reads a key in base64 from a file, or from standard input.

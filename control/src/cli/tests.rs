@@ -12,7 +12,7 @@ const SERVER_PUBLIC_KEY: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
 const CLIENT_KEY: &str = "gI6EdUSYvn8ugXOt8QQD6Yc+JyiZxIhp3GInSWRfWGE=";
 
 fn public_key_of(private: &str) -> String {
-    keys::public_key(&key(private)).unwrap().to_string()
+    keys::public_key(&key(private)).to_string()
 }
 
 fn key(text: &str) -> Secret {

@@ -141,7 +141,7 @@ fn a_tunnel_is_no_peer_of_itself() {
     let mut intent = Intent::new();
     intent.reload(&config(&[]));
     let own = jetway_pipelines::wireguard::x25519::KeyPair::new(intent.tunnel("jw0").unwrap().private_key().expose());
-    let own = PublicKey(*own.unwrap().public());
+    let own = PublicKey(*own.public());
     assert!(intent.set("jw0", request(vec![PeerSet::new(own)])).unwrap().is_empty());
     let folder = tempfile::tempdir().unwrap();
     let text = format!(

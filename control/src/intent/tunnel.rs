@@ -71,8 +71,8 @@ impl TunnelIntent {
     }
 
     /// Its public key.
-    pub fn public_key(&self) -> Option<PublicKey> {
-        KeyPair::new(self.private_key.expose()).ok().map(|pair| PublicKey(*pair.public()))
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(*KeyPair::new(self.private_key.expose()).public())
     }
 
     /// The UDP port on which it listens.
@@ -101,7 +101,7 @@ impl TunnelIntent {
         self.set_listen_port(wanted.listen_port, changes);
         let mut touched = Touched::new();
         let own = self.public_key();
-        let wanted_peers = || wanted.peers.iter().filter(|peer| Some(peer.public_key) != own);
+        let wanted_peers = || wanted.peers.iter().filter(|peer| peer.public_key != own);
         let in_file: BTreeSet<&PublicKey> = wanted_peers().map(|peer| &peer.public_key).collect();
         let gone = self.peers.iter().filter(|(key, peer)| peer.origin == Origin::File && !in_file.contains(key));
         for key in gone.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -134,7 +134,7 @@ impl TunnelIntent {
         let own = self.public_key();
         for peer in request.peers {
             // As in the kernel: a tunnel is no peer of itself.
-            if Some(peer.public_key) != own {
+            if peer.public_key != own {
                 self.set_peer(peer, indices, &mut touched);
             }
         }

@@ -110,9 +110,6 @@ pub enum NodeError {
     /// A service's health check.
     #[error("{0}; {hint}", hint = .0.hint)]
     Services(Failure),
-    /// A tunnel's private key.
-    #[error("the private key of tunnel {0} is none that Curve25519 can use")]
-    PrivateKey(String),
 }
 
 /// Everything that the node's task owns.
@@ -215,13 +212,13 @@ impl Node {
                 Ok(())
             }
             TunnelChange::PrivateKey { tunnel, private_key } => {
-                let checker = self.checker(tunnel, &private_key)?;
+                let checker = self.checker(&private_key);
                 self.tables.set_checker(tunnel, checker);
                 let outcome = self
                     .engine
                     .handshakes
-                    .ask(move |handshaker, _| handshaker.set_private_key(tunnel, private_key.expose()).is_ok());
-                log_refusal(outcome, "private key");
+                    .ask(move |handshaker, _| handshaker.set_private_key(tunnel, private_key.expose()));
+                log_if_gone(outcome);
                 Ok(())
             }
             TunnelChange::ListenPort { tunnel, listen_port } => {
@@ -236,12 +233,10 @@ impl Node {
         let (mtu, dscp) = (wanted.mtu, dscp_of(wanted));
         let (listen_port, private_key) = (intent.listen_port(), intent.private_key().clone());
         let settings = self.tunnel_twin(wanted);
-        let checker = self.checker(tunnel, &private_key)?;
-        let outcome = self
-            .engine
-            .handshakes
-            .ask(move |handshaker, _| handshaker.add_tunnel(tunnel, private_key.expose()).is_ok());
-        log_refusal(outcome, "tunnel");
+        let checker = self.checker(&private_key);
+        let outcome =
+            self.engine.handshakes.ask(move |handshaker, _| handshaker.add_tunnel(tunnel, private_key.expose()));
+        log_if_gone(outcome);
         self.engine.add_tunnel_twin(tunnel, name, mtu)?;
         let entry =
             TunnelEntry { listen_port, mtu, source: Source::default(), dscp, allowed_ips: Lpm::default(), checker };
@@ -250,9 +245,9 @@ impl Node {
         Ok(())
     }
 
-    fn checker(&self, tunnel: TunnelId, key: &jetway_config::Secret) -> Result<Arc<CookieChecker>, NodeError> {
-        let keys = KeyPair::new(key.expose()).map_err(|_| NodeError::PrivateKey(tunnel.to_string()))?;
-        Ok(Arc::new(CookieChecker::new(keys.public(), Arc::clone(&self.engine.cookie_secrets))))
+    fn checker(&self, key: &jetway_config::Secret) -> Arc<CookieChecker> {
+        let keys = KeyPair::new(key.expose());
+        Arc::new(CookieChecker::new(keys.public(), Arc::clone(&self.engine.cookie_secrets)))
     }
 
     fn tunnel_twin(&self, tunnel: &jetway_config::Tunnel) -> TwinSettings {
@@ -372,11 +367,9 @@ fn twin_settings(name: &str, addresses: &[IpNet], mtu: u16, mac: Option<[u8; 6]>
     }
 }
 
-/// What was checked before cannot be refused; if it is, the log says so.
-fn log_refusal(outcome: Option<bool>, what: &str) {
-    match outcome {
-        Some(true) => {}
-        Some(false) => tracing::error!("the handshaker refused a {what} that the configuration's check let pass"),
-        None => tracing::error!("the handshake thread is gone: restart the node"),
+/// Says so if the handshake thread did not do what it was asked for.
+fn log_if_gone(outcome: Option<()>) {
+    if outcome.is_none() {
+        tracing::error!("the handshake thread is gone: restart the node");
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use jetway_config::{Diff, PublicKey};
 use jetway_engine::port::Port;
 use jetway_pipelines::wireguard::Peer;
-use jetway_pipelines::wireguard::x25519::KeyPair;
 
 use super::Node;
 use crate::api::{
@@ -55,7 +54,7 @@ impl Node {
         let mut report = TunnelReport {
             name: name.to_owned(),
             listen_port: tunnel.listen_port(),
-            public_key: public_key(tunnel),
+            public_key: tunnel.public_key().to_string(),
             peers: 0,
             peers_connected: 0,
             received_bytes: 0,
@@ -169,11 +168,6 @@ fn last_handshake(peer: &Peer) -> Option<Duration> {
         0 => None,
         nanos => Some(Duration::from_nanos(nanos)),
     }
-}
-
-fn public_key(tunnel: &TunnelIntent) -> String {
-    // Only a key that worked before got here.
-    KeyPair::new(tunnel.private_key().expose()).map(|keys| PublicKey(*keys.public()).to_string()).unwrap_or_default()
 }
 
 /// A reload's report.

@@ -48,14 +48,14 @@ impl Responder {
             randomness: Box::new(StdRng::seed_from_u64(3)),
             cookie_secrets: world::cookie_secrets(),
         });
-        handshaker.add_tunnel(TUNNEL, &SERVER_KEY).expect("a key");
+        handshaker.add_tunnel(TUNNEL, &SERVER_KEY);
         let checker = handshaker.cookie_checker(TUNNEL).expect("the tunnel was added");
-        let public = *KeyPair::new(&SERVER_KEY).expect("a key").public();
+        let public = *KeyPair::new(&SERVER_KEY).public();
         let now = Instant::from_nanos(1_000_000_000);
         let identity = |number: usize| {
             let mut private = [0x77; 32];
             private[4..12].copy_from_slice(&number.to_le_bytes());
-            let keys = KeyPair::new(&private).expect("a key");
+            let keys = KeyPair::new(&private);
             let shared = keys.agree(&public).expect("a public key of full order");
             let peer = Peer::new(PeerIndex(number as u32), TUNNEL, *keys.public());
             handshaker.add_peer(Arc::new(peer), None, now).expect("keys and numbers differ");

@@ -12,7 +12,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use super::kdf::{Secret, hash, kdf};
 use super::message::{Initiation, InitiationBody, Response, ResponseBody};
 use super::timestamp::Tai64n;
-use super::x25519::{KeyPair, OutOfMemory, SmallOrder};
+use super::x25519::{KeyPair, SmallOrder};
 
 /// Why a handshake message was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,12 +31,6 @@ pub enum NoiseError {
 impl From<SmallOrder> for NoiseError {
     fn from(_: SmallOrder) -> Self {
         Self::SmallOrder
-    }
-}
-
-impl From<OutOfMemory> for NoiseError {
-    fn from(_: OutOfMemory) -> Self {
-        Self::OutOfMemory
     }
 }
 
@@ -76,7 +70,7 @@ impl Initiator {
         timestamp: Tai64n,
         ephemeral: &Secret,
     ) -> Result<(Self, InitiationBody), NoiseError> {
-        let ephemeral = KeyPair::new(ephemeral)?;
+        let ephemeral = KeyPair::new(ephemeral);
         let mut symmetric = Symmetric::with_responder(remote);
         symmetric.mix_ephemeral(ephemeral.public());
         let key = symmetric.mix_key(&*ephemeral.agree(remote)?);
@@ -170,7 +164,7 @@ impl Authentic {
         sender: u32,
         ephemeral: &Secret,
     ) -> Result<(SessionSecrets, ResponseBody), NoiseError> {
-        let ephemeral = KeyPair::new(ephemeral)?;
+        let ephemeral = KeyPair::new(ephemeral);
         let shared = [ephemeral.agree(&self.ephemeral)?, ephemeral.agree(&self.remote)?];
         self.respond_with(preshared_key, sender, ephemeral.public(), &shared)
     }

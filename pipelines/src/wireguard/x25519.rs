@@ -11,11 +11,6 @@ pub use jetway_x25519::{Agreement, agree_burst};
 #[error("the public key is of small order")]
 pub struct SmallOrder;
 
-/// The crypto library could not get memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the crypto library could not get memory")]
-pub struct OutOfMemory;
-
 /// A private key with its public key. The private part is wiped when dropped.
 pub struct KeyPair {
     private: Secret,
@@ -24,8 +19,8 @@ pub struct KeyPair {
 
 impl KeyPair {
     /// The key pair of a private key's 32 bytes, clamped or not.
-    pub fn new(private: &[u8; 32]) -> Result<Self, OutOfMemory> {
-        Ok(Self { private: Secret::new(*private), public: x25519::public_key(private) })
+    pub fn new(private: &[u8; 32]) -> Self {
+        Self { private: Secret::new(*private), public: x25519::public_key(private) }
     }
 
     /// The public key.
@@ -57,7 +52,7 @@ mod tests {
 
     #[test]
     fn two_pairs_agree_alone_and_in_a_burst() {
-        let [alice, bob] = [[1; 32], [2; 32]].map(|private| KeyPair::new(&private).unwrap());
+        let [alice, bob] = [[1; 32], [2; 32]].map(|private| KeyPair::new(&private));
         let shared = alice.agree(bob.public()).unwrap();
         assert_eq!(bob.agree(alice.public()).unwrap(), shared);
         let mut burst = [alice.agreement(bob.public()), bob.agreement(alice.public())];
@@ -67,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_public_key_of_small_order_is_refused() {
-        let keys = KeyPair::new(&[1; 32]).unwrap();
+        let keys = KeyPair::new(&[1; 32]);
         let one = std::array::from_fn(|byte| u8::from(byte == 0));
         for public in [[0; 32], one] {
             assert_eq!(keys.agree(&public), Err(SmallOrder));

@@ -252,8 +252,8 @@ async fn gateway(behaviour: Gateway) -> u16 {
     let socket = UdpSocket::bind((V4, 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     tokio::spawn(async move {
-        let keys = KeyPair::new(&[2; 32]).unwrap();
-        let peer = *KeyPair::new(&[1; 32]).unwrap().public();
+        let keys = KeyPair::new(&[2; 32]);
+        let peer = *KeyPair::new(&[1; 32]).public();
         let secrets = Arc::new(CookieSecrets::new(KeySecret::new([8; 32]), KeySecret::new([9; 32])));
         let checker = CookieChecker::new(keys.public(), secrets);
         let mut newest = None;
@@ -293,7 +293,7 @@ async fn gateway(behaviour: Gateway) -> u16 {
 }
 
 fn handshake(private: u8, gateway: u8) -> Question {
-    let gateway = PublicKey(*KeyPair::new(&[gateway; 32]).unwrap().public());
+    let gateway = PublicKey(*KeyPair::new(&[gateway; 32]).public());
     Question::WireGuard(Arc::new(Handshake::new(&secret(private), &gateway).unwrap()))
 }
 

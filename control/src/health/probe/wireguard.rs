@@ -47,7 +47,7 @@ impl std::fmt::Debug for Handshake {
 impl Handshake {
     /// Handshakes by `private_key` with the holder of `gateway`.
     pub fn new(private_key: &Secret, gateway: &PublicKey) -> Result<Self, Unusable> {
-        let keys = KeyPair::new(private_key.expose()).map_err(|_| Unusable)?;
+        let keys = KeyPair::new(private_key.expose());
         let static_static = keys.agree(&gateway.0).map_err(|_| Unusable)?;
         Ok(Self { keys, gateway: gateway.0, static_static, born: std::time::Instant::now(), past: Mutex::default() })
     }

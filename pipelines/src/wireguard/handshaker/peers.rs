@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::wireguard::cookie::{CookieChecker, CookieJar};
 use crate::wireguard::kdf::Secret;
 use crate::wireguard::timestamp::Tai64n;
-use crate::wireguard::x25519::{KeyPair, OutOfMemory, SmallOrder};
+use crate::wireguard::x25519::{KeyPair, SmallOrder};
 use crate::wireguard::{Endpoint, Peer};
 
 /// A peer as the handshaker sees it.
@@ -95,8 +95,8 @@ impl PeerState {
 
 impl Handshaker {
     /// Adds a tunnel, or changes an existing one's private key as [`Handshaker::set_private_key`] does.
-    pub fn add_tunnel(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), OutOfMemory> {
-        let keys = KeyPair::new(private_key)?;
+    pub fn add_tunnel(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) {
+        let keys = KeyPair::new(private_key);
         let checker = CookieChecker::new(keys.public(), Arc::clone(&self.resources.cookie_secrets));
         if self.resources.tunnels.insert(tunnel, Tunnel { keys, checker }).is_some() {
             let resources = &mut self.resources;
@@ -106,12 +106,11 @@ impl Handshaker {
                 peer.peer.handshake_answered();
             }
         }
-        Ok(())
     }
 
     /// Gives a tunnel another private key: sessions made with the old one end at once.
-    pub fn set_private_key(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) -> Result<(), OutOfMemory> {
-        self.add_tunnel(tunnel, private_key)
+    pub fn set_private_key(&mut self, tunnel: TunnelId, private_key: &[u8; 32]) {
+        self.add_tunnel(tunnel, private_key);
     }
 
     /// Removes a tunnel with all its peers.

@@ -45,7 +45,7 @@ impl PeerState {
     ) -> Result<Admitted, HandshakeError> {
         let initiation = opened.authenticate(static_static)?;
         self.admit(now, &initiation)?;
-        let ephemeral = KeyPair::new(&resources.random_secret()).map_err(NoiseError::from)?;
+        let ephemeral = KeyPair::new(&resources.random_secret());
         let place = resources.slots.take(origin.worker, self.peer.index).ok_or(HandshakeError::NoSlot)?;
         Ok(Admitted { owner: self.peer.index, origin, place, initiation, ephemeral })
     }

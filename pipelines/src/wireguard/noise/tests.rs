@@ -16,7 +16,7 @@ fn with_macs(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn both_sides_agree_on_the_keys_only_with_the_same_preshared_key() {
-    let (alice, bob) = (KeyPair::new(&[1; 32]).unwrap(), KeyPair::new(&[2; 32]).unwrap());
+    let (alice, bob) = (KeyPair::new(&[1; 32]), KeyPair::new(&[2; 32]));
     let shared = alice.agree(bob.public()).unwrap();
     let timestamp = Tai64n::of(WallClock(Duration::from_secs(1_700_000_000)));
     let (initiator, body) =
@@ -75,7 +75,7 @@ fn assert_keys_agree(secrets: &SessionSecrets, mut theirs: snow::TransportState)
 #[test]
 fn as_initiator_we_agree_with_another_implementation_of_noise() {
     for preshared_key in [[0; 32], [9; 32]] {
-        let (alice, bob) = (KeyPair::new(&[1; 32]).unwrap(), KeyPair::new(&[2; 32]).unwrap());
+        let (alice, bob) = (KeyPair::new(&[1; 32]), KeyPair::new(&[2; 32]));
         let mut theirs = snow(&[2; 32], &preshared_key, None);
         let shared = alice.agree(bob.public()).unwrap();
         let timestamp = Tai64n::of(WallClock(Duration::from_secs(1_700_000_000)));
@@ -99,7 +99,7 @@ fn as_initiator_we_agree_with_another_implementation_of_noise() {
 #[test]
 fn as_responder_we_agree_with_another_implementation_of_noise() {
     for preshared_key in [[0; 32], [9; 32]] {
-        let (alice, bob) = (KeyPair::new(&[1; 32]).unwrap(), KeyPair::new(&[2; 32]).unwrap());
+        let (alice, bob) = (KeyPair::new(&[1; 32]), KeyPair::new(&[2; 32]));
         let mut theirs = snow(&[1; 32], &preshared_key, Some(bob.public()));
         let mut message = [0; 128];
         let timestamp = Tai64n::of(WallClock(Duration::from_secs(1)));
@@ -118,7 +118,7 @@ fn as_responder_we_agree_with_another_implementation_of_noise() {
 
 #[test]
 fn no_changed_bit_of_an_initiation_or_response_is_accepted() {
-    let (alice, bob) = (KeyPair::new(&[1; 32]).unwrap(), KeyPair::new(&[2; 32]).unwrap());
+    let (alice, bob) = (KeyPair::new(&[1; 32]), KeyPair::new(&[2; 32]));
     let shared = alice.agree(bob.public()).unwrap();
     let (initiator, body) =
         Initiator::start(&alice, bob.public(), &shared, 11, Tai64n::default(), &Secret::new([3; 32])).unwrap();

@@ -100,7 +100,7 @@ impl World {
     pub fn new(workers: u16, clients: &[Family]) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let layout = IndexLayout::new(NODE, workers, &IndexKey::new([9; 8]));
-        let public_key = *KeyPair::new(&PRIVATE_KEY).expect("a key pair").public();
+        let public_key = *KeyPair::new(&PRIVATE_KEY).public();
         let mut handshaker = Handshaker::new(handshaker::Settings {
             layout: layout.clone(),
             slots_per_worker: 1000,
@@ -108,7 +108,7 @@ impl World {
             randomness: Box::new(StdRng::seed_from_u64(7)),
             cookie_secrets: Arc::new(CookieSecrets::new(Secret::new([3; 32]), Secret::new([4; 32]))),
         });
-        handshaker.add_tunnel(TUNNEL, &PRIVATE_KEY).expect("the key is good");
+        handshaker.add_tunnel(TUNNEL, &PRIVATE_KEY);
         let clients: Vec<Client> =
             (0..).zip(clients).map(|(number, family)| Client::new(number, *family, public_key)).collect();
         let peers: Vec<Arc<Peer>> = (0..)

@@ -24,7 +24,7 @@ const STRANGER: u32 = 99;
 fn keys(number: u32) -> KeyPair {
     let mut private = [0x55; 32];
     private[4..8].copy_from_slice(&number.to_le_bytes());
-    KeyPair::new(&private).unwrap()
+    KeyPair::new(&private)
 }
 
 /// A responder with all the peers.

@@ -83,13 +83,13 @@ fn removing_a_tunnel_removes_its_peers() {
 #[test]
 fn a_tunnel_with_a_new_key_makes_new_sessions_with_it() {
     let mut world = World::connected(5);
-    world.nodes[0].handshaker.set_private_key(TUNNEL, &[9; 32]).unwrap();
+    world.nodes[0].handshaker.set_private_key(TUNNEL, &[9; 32]);
     world.settle(0);
     assert!(world.nodes[0].receivers.is_empty());
     world.nodes[0].checker = world.nodes[0].handshaker.cookie_checker(TUNNEL).unwrap();
     world.run(6 * SECOND);
     assert!(!world.both_ways_work(6 * SECOND), "the peer does not know the new key");
-    world.nodes[0].handshaker.set_private_key(TUNNEL, &[1; 32]).unwrap();
+    world.nodes[0].handshaker.set_private_key(TUNNEL, &[1; 32]);
     world.settle(0);
     world.nodes[0].checker = world.nodes[0].handshaker.cookie_checker(TUNNEL).unwrap();
     world.run(20 * SECOND);

@@ -23,7 +23,7 @@ fn speed_of_responding_to_peers() {
         .map(|number| {
             let mut private = [0x77; 32];
             private[4..8].copy_from_slice(&number.to_le_bytes());
-            let keys = KeyPair::new(&private).unwrap();
+            let keys = KeyPair::new(&private);
             let shared = keys.agree(&public).unwrap();
             let peer = Arc::new(Peer::new(PeerIndex(number), TUNNEL, *keys.public()));
             world.nodes[1].handshaker.add_peer(peer, None, now).unwrap();

@@ -93,14 +93,14 @@ impl Node {
             randomness: Box::new(StdRng::seed_from_u64(seed)),
             cookie_secrets,
         });
-        handshaker.add_tunnel(TUNNEL, &private_key).unwrap();
+        handshaker.add_tunnel(TUNNEL, &private_key);
         let peer = Arc::new(Peer::new(PEER, TUNNEL, remote));
         Self {
             checker: handshaker.cookie_checker(TUNNEL).unwrap(),
             handshaker,
             layout,
             address: SocketAddr::new([192, 0, 2, number].into(), 51820),
-            public: *KeyPair::new(&private_key).unwrap().public(),
+            public: *KeyPair::new(&private_key).public(),
             peer,
             receivers: HashMap::new(),
             spare_windows: SpareWindows::new(8),
@@ -179,7 +179,7 @@ impl World {
     pub fn new(seed: u64, preshared_key: Option<[u8; 32]>) -> Self {
         println!("seed {seed}");
         let keys = [[1; 32], [2; 32]];
-        let publics = keys.map(|key| *KeyPair::new(&key).unwrap().public());
+        let publics = keys.map(|key| *KeyPair::new(&key).public());
         let mut nodes =
             [Node::new(1, keys[0], publics[1], seed), Node::new(2, keys[1], publics[0], seed.wrapping_add(1))];
         let now = Instant::from_nanos(1_000_000_000);

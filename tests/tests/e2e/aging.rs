@@ -1,4 +1,4 @@
-//! Sessions are replaced under traffic.
+//! Sessions that grow old are replaced under traffic.
 
 use jetway_tests::world::{Attachment, Initiator, Ping, SiteBuilder, World};
 use std::time::Duration;

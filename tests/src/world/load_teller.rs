@@ -22,6 +22,9 @@ struct Told {
     stop: AtomicBool,
 }
 
+/// Tells whoever has connected.
+type Answer = fn(&Told, TcpStream) -> io::Result<()>;
+
 impl LoadTeller {
     /// The port of health checks.
     pub const HTTP: u16 = 8080;
@@ -32,8 +35,7 @@ impl LoadTeller {
     #[track_caller]
     pub fn start(namespace: &Namespace, header: u32, agent: u32) -> Self {
         let told = Arc::new(Told { header, agent, stop: AtomicBool::new(false) });
-        let ways: [(u16, fn(&Told, TcpStream) -> io::Result<()>); 2] =
-            [(Self::HTTP, answer_check), (Self::AGENT, answer_as_agent)];
+        let ways: [(u16, Answer); 2] = [(Self::HTTP, answer_check), (Self::AGENT, answer_as_agent)];
         let threads = ways.map(|(port, answer)| {
             let listener = namespace.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
             let listener = listener.unwrap_or_else(|error| panic!("port {port}: {error}"));

@@ -275,7 +275,7 @@ fn a_million_random_operations_lead_where_the_papers_algorithm_leads() {
             3 => down[position] = !down[position],
             _ => {
                 let hash: u64 = random.random();
-                let due = expected[(u128::from(hash) * u128::from(size) >> 64) as usize];
+                let due = expected[((u128::from(hash) * u128::from(size)) >> 64) as usize];
                 assert_eq!(table.lookup(hash), due, "operation {operation}: {members:?}");
                 let takes = |position: u16| !down[usize::from(position)];
                 let chosen = choose(&table, hash, takes, members.len()).map(|chosen| chosen.position);

@@ -26,7 +26,7 @@ const FIRST_NODE: u8 = 11;
 /// A node of the cluster, as it checks and gives cookies.
 fn of_cluster(world: &World) -> CookieChecker {
     let secrets = CookieSecrets::of_cluster(Secret::new([8; 32]), world.wall());
-    CookieChecker::new(KeyPair::new(&PRIVATE_KEY).expect("a key pair").public(), Arc::new(secrets))
+    CookieChecker::new(KeyPair::new(&PRIVATE_KEY).public(), Arc::new(secrets))
 }
 
 /// A node that dispatches for three gateways with the bench's key.

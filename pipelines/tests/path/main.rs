@@ -18,6 +18,7 @@ mod mss;
 mod neighbours;
 mod policy;
 mod roaming;
+mod service_packets;
 mod sessions;
 mod upkeep;
 mod workers;

@@ -61,7 +61,7 @@ part_pure() {
 # in one way and builds each of them once for a profile.
 part_unit() {
   # shellcheck disable=SC2046
-  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e load nic fuzz)
+  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e release fuzz load nic)
 }
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
@@ -70,28 +70,37 @@ part_loom() {
 }
 
 part_fuzz() {
-  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release --workspace --test fuzz -- --test-threads=2
+  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release --workspace --test release -- fuzz:: --test-threads=2
+}
+
+# The binaries and the tests of them in one go: on their own they would be built anew, with fewer features of dependencies.
+build_debug() {
+  step build-debug cargo build --locked --workspace --bin jetway --test e2e --test dispatch
+}
+
+build_release() {
+  step build-release cargo build --locked --release --workspace --bins --test release
 }
 
 part_e2e() {
-  step build-debug cargo build --locked --workspace --bins || return
+  build_debug || return
   step e2e cargo test --locked --workspace --test e2e -- --test-threads="${E2E_THREADS:-4}"
 }
 
 # Loads of many requests and the time in which a dead server is found want few neighbours.
 part_dispatch() {
-  step build-debug cargo build --locked --workspace --bins || return
+  build_debug || return
   step dispatch cargo test --locked --workspace --test dispatch -- --test-threads=2
 }
 
 part_load() {
-  step build-release cargo build --locked --release --workspace --bins || return
-  step load cargo test --locked --release --workspace --test load -- --test-threads=1
+  build_release || return
+  step load cargo test --locked --release --workspace --test release -- load:: --test-threads=1
 }
 
 part_nic() {
-  step build-release cargo build --locked --release --workspace --bins || return
-  step nic cargo test --locked --release --workspace --test nic -- --test-threads=1
+  build_release || return
+  step nic cargo test --locked --release --workspace --test release -- nic:: --test-threads=1
 }
 
 # Cargo flags that name every integration test of the workspace but the given ones.

@@ -1,6 +1,6 @@
 //! Fifty thousand forged initiations a second, which only handshakes that know the node's public key can tell from real ones.
 
-use crate::mac1;
+use super::mac1;
 use jetway_tests::world::{
     Attachment, Iperf3Server, KeyPair, PeerConfig, Ping, Site, SiteBuilder, Transport, Way, WireguardGo, WireguardPeer,
     World, iperf3,

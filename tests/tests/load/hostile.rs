@@ -1,6 +1,6 @@
 //! A hundred thousand datagrams that no honest peer sends: none gets through, none harms, each is counted.
 
-use crate::mac1;
+use super::mac1;
 use jetway_tests::world::{
     Attachment, KeyPair, PeerConfig, Site, SiteBuilder, Stats, StockPeer, World, echo_request, wait_until,
 };

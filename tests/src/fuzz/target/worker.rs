@@ -14,8 +14,10 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use jetway_aead::{Aead, Key, OpenJob, SealJob};
+use jetway_config::Encapsulation;
 use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::decapsulation::Decapsulation;
 use jetway_pipelines::dispatch::direct_flows::DirectFlows;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, SlotIndex, TunnelId, WorkerId};
@@ -158,8 +160,15 @@ fn tables(peer: &Arc<Peer>) -> Tables {
         services: Arc::new(services::services()),
         routes: routes(to),
         neighbours: Arc::default(),
+        decapsulation: Some(Arc::new(decapsulation())),
         ..Tables::default()
     }
+}
+
+/// Hosts of the LAN may send packets inside others.
+fn decapsulation() -> Decapsulation {
+    let from = ["192.0.2.0/24", "2001:db8:2::/64"].map(|network| network.parse::<IpNet>().expect("a network"));
+    Decapsulation::new(from, &[Encapsulation::Ipip, Encapsulation::Gre, Encapsulation::Gue])
 }
 
 fn routes(to: impl Fn(PortId, Option<&str>) -> Route) -> Lpm<Route> {

@@ -28,6 +28,15 @@ pub struct GatewaysPlan {
     pub known: usize,
     /// Stock clients.
     pub clients: usize,
+    /// How messages get to a gateway. What the dispatcher puts into other packets, gateways take out of them.
+    pub forward: Forward,
+    /// The IP version by which the dispatcher sends to the gateways.
+    pub inside: Family,
+}
+
+impl GatewaysPlan {
+    /// Three gateways that are reached by their link-layer addresses, and a client.
+    pub const L2: Self = Self { gateways: 3, known: 3, clients: 1, forward: Forward::L2, inside: Family::V4 };
 }
 
 /// All of it, up: fields drop in this order, processes before the namespaces they are in.
@@ -46,7 +55,10 @@ pub struct Gateways {
     tunnel: String,
     config: NodeConfig,
     service: VipConfig,
+    inside: Family,
     client_keys: Vec<KeyPair>,
+    /// The key that the gateways share.
+    pub tunnel_key: KeyPair,
     _gateway_namespaces: Vec<Namespace>,
     _router: Namespace,
     _switch: Namespace,
@@ -84,6 +96,7 @@ impl GatewaysPlan {
                     device: Attachment::AfPacket.device(0, "w-net", 1),
                     addresses: vec![
                         format!("{}/24", server_address(number, Family::V4)),
+                        format!("{}/64", server_address(number, Family::V6)),
                         format!("{SERVICE_ADDRESS}/32"),
                     ],
                     mtu: 1500,
@@ -96,7 +109,7 @@ impl GatewaysPlan {
                     mtu: 1420,
                     peers,
                 }],
-                more: String::new(),
+                more: decapsulate(self.forward),
             };
             gateways.push(Jetway::launch(world, &namespace, &config));
             gateway_namespaces.push(namespace);
@@ -107,8 +120,8 @@ impl GatewaysPlan {
             address: SERVICE_ADDRESS.into(),
             port: LISTEN_PORT,
             protocol: "wireguard",
-            forward: Forward::L2,
-            backends: (1..=self.known).map(gateway_backend).collect(),
+            forward: self.forward,
+            backends: (1..=self.known).map(|number| gateway_backend(number, self.inside)).collect(),
             more: vec![
                 format!("public_key = \"{}\"", tunnel_key.public),
                 format!(
@@ -132,7 +145,9 @@ impl GatewaysPlan {
             tunnel,
             config,
             service,
+            inside: self.inside,
             client_keys,
+            tunnel_key,
             _gateway_namespaces: gateway_namespaces,
             _router: router,
             _switch: switch,
@@ -142,7 +157,7 @@ impl GatewaysPlan {
             namespace.ip(&["route add 198.51.100.0/24 via 192.0.2.254"]);
         }
         all.dispatcher.wait_until_ready();
-        all.start_clients(world, &tunnel_key);
+        all.start_clients(world);
         all
     }
 }
@@ -183,16 +198,16 @@ impl Gateways {
     /// Has the dispatcher know so many gateways, by its file and a reload.
     #[track_caller]
     pub fn know(&mut self, gateways: usize) {
-        self.service.backends = (1..=gateways).map(gateway_backend).collect();
+        self.service.backends = (1..=gateways).map(|number| gateway_backend(number, self.inside)).collect();
         self.dispatcher.rewrite(&with_services(&self.config, std::slice::from_ref(&self.service)));
         self.dispatcher.command(&["reload"]).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    fn start_clients(&mut self, world: &World, tunnel_key: &KeyPair) {
+    fn start_clients(&mut self, world: &World) {
         for (index, key) in self.client_keys.iter().enumerate() {
             let client = WireguardGo::start(world, &self.client);
             let gateway = WireguardPeer {
-                public_key: tunnel_key.public.clone(),
+                public_key: self.tunnel_key.public.clone(),
                 allowed_ips: vec!["10.8.0.0/16".into()],
                 endpoint: Some(format!("{SERVICE_ADDRESS}:{LISTEN_PORT}")),
                 ..WireguardPeer::default()
@@ -220,10 +235,10 @@ impl Drop for Gateways {
 }
 
 fn dispatcher_config(tunnel: &str, index_key: String) -> NodeConfig {
-    let port = |index: usize, name: &str, address: &str| PortConfig {
+    let port = |index: usize, name: &str, addresses: &[&str]| PortConfig {
         name: name.into(),
         device: Attachment::AfPacket.device(index, &format!("w-{name}"), 1),
-        addresses: vec![address.into()],
+        addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
         mtu: 1500,
     };
     NodeConfig {
@@ -231,16 +246,26 @@ fn dispatcher_config(tunnel: &str, index_key: String) -> NodeConfig {
         id: 200,
         index_key: Some(index_key),
         cores: vec![1],
-        ports: vec![port(0, "wan", "198.51.100.1/24"), port(1, "lan", "192.0.2.1/24")],
+        ports: vec![port(0, "wan", &["198.51.100.1/24"]), port(1, "lan", &["192.0.2.1/24", "2001:db8:2::1/64"])],
         tunnels: Vec::new(),
         more: String::new(),
     }
 }
 
-fn gateway_backend(number: usize) -> BackendConfig {
+/// What a gateway's configuration says of packets inside others.
+fn decapsulate(forward: Forward) -> String {
+    match forward {
+        Forward::Nat | Forward::L2 => String::new(),
+        Forward::Ipip | Forward::Gre | Forward::Gue => {
+            format!("\n[decapsulate]\nfrom = [\"192.0.2.1\", \"2001:db8:2::1\"]\nkinds = [\"{}\"]\n", forward.word())
+        }
+    }
+}
+
+fn gateway_backend(number: usize, inside: Family) -> BackendConfig {
     BackendConfig {
         name: format!("gateway-{number}"),
-        address: server_address(number, Family::V4),
+        address: server_address(number, inside),
         weight: 1,
         node: Some(number as u32),
     }

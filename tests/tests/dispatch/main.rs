@@ -3,6 +3,7 @@
 mod commands;
 mod echoes;
 mod forwarding;
+mod gateway_flood;
 mod load;
 mod maintenance;
 mod persistence;

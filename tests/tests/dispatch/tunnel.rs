@@ -1,6 +1,6 @@
 //! Gateways behind a dispatcher that knows WireGuard: sessions outlive whatever happens in front of them.
 
-use jetway_tests::world::{Gateways, GatewaysPlan, Ping, RunningPing, World, wait_until};
+use jetway_tests::world::{Family, Forward, Gateways, GatewaysPlan, Ping, RunningPing, World, wait_until};
 use std::time::{Duration, Instant};
 
 /// The gateways' end of the tunnel, whichever has the client's session.
@@ -46,7 +46,7 @@ fn connect_all(world: &World, site: &mut Gateways) -> Vec<Option<u64>> {
 #[test]
 fn no_session_is_lost_when_clients_roam_the_dispatcher_is_restarted_or_a_gateway_is_added() {
     let Some(world) = World::open() else { return };
-    let mut site = GatewaysPlan { gateways: 4, known: 3, clients: CLIENTS }.build(&world);
+    let mut site = GatewaysPlan { gateways: 4, clients: CLIENTS, ..GatewaysPlan::L2 }.build(&world);
     let handshakes = connect_all(&world, &mut site);
 
     for round in 0..5 {
@@ -92,7 +92,7 @@ fn no_session_is_lost_when_clients_roam_the_dispatcher_is_restarted_or_a_gateway
 #[test]
 fn only_clients_of_a_killed_gateway_shake_hands_again() {
     let Some(world) = World::open() else { return };
-    let mut site = GatewaysPlan { gateways: 3, known: 3, clients: CLIENTS }.build(&world);
+    let mut site = GatewaysPlan { clients: CLIENTS, ..GatewaysPlan::L2 }.build(&world);
     let before = connect_all(&world, &mut site);
     let gateways = site.gateways_of_clients();
     let victim = gateways[0].expect("client 0 is somewhere");
@@ -121,4 +121,45 @@ fn only_clients_of_a_killed_gateway_shake_hands_again() {
     }
     assert!(site.gateways_of_clients().iter().all(|gateway| gateway.is_some_and(|gateway| gateway != victim)));
     site.dispatcher.assert_every_packet_is_accounted_for();
+}
+
+/// Clients' messages reach gateways inside other packets; the gateways answer by the router, from the service's address.
+#[track_caller]
+fn sessions_are_kept_through(forward: Forward, inside: Family) {
+    let Some(world) = World::open() else { return };
+    let mut site = GatewaysPlan { clients: CLIENTS, forward, inside, ..GatewaysPlan::L2 }.build(&world);
+    let handshakes = connect_all(&world, &mut site);
+    for (client, peer) in site.clients.iter().enumerate() {
+        peer.wg(&["set", peer.interface(), "listen-port", &(41_000 + client).to_string()]);
+    }
+    assert_all_pass(&world, &site);
+    let pings = ping_from_all(&world, &site, 4);
+    site.dispatcher.kill();
+    site.dispatcher.restart(&world, &site.node);
+    pings.into_iter().for_each(|ping| drop(ping.finish()));
+    assert_all_pass(&world, &site);
+    assert_eq!(site.handshakes(), handshakes, "roaming or the dispatcher's restart cost a handshake");
+    for node in std::iter::once(&site.dispatcher).chain(&site.gateways) {
+        node.assert_every_packet_is_accounted_for();
+    }
+    for gateway in &site.gateways {
+        let drops = gateway.stats().all_drops();
+        let lost = drops.iter().any(|(reason, _)| reason.starts_with("encapsulation") || reason == "outer_fragment");
+        assert!(!lost, "{drops:?}");
+    }
+}
+
+#[test]
+fn sessions_are_kept_through_ip_in_ip() {
+    sessions_are_kept_through(Forward::Ipip, Family::V4);
+}
+
+#[test]
+fn sessions_are_kept_through_gue_over_ipv6() {
+    sessions_are_kept_through(Forward::Gue, Family::V6);
+}
+
+#[test]
+fn sessions_are_kept_through_gre() {
+    sessions_are_kept_through(Forward::Gre, Family::V4);
 }

@@ -1,12 +1,10 @@
 //! Fifty thousand forged initiations a second, which only handshakes that know the node's public key can tell from real ones.
 
-use super::mac1;
 use jetway_tests::world::{
-    Attachment, Iperf3Server, KeyPair, PeerConfig, Ping, Site, SiteBuilder, Transport, Way, WireguardGo, WireguardPeer,
-    World, iperf3,
+    Attachment, Flood, Iperf3Server, KeyPair, PeerConfig, Ping, Site, SiteBuilder, Transport, Way, WireguardGo,
+    WireguardPeer, World, iperf3,
 };
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const RATE: u64 = 50_000;
@@ -18,41 +16,6 @@ const SERVER: &str = "192.0.2.2";
 const LOSS_ALLOWED: f64 = 0.01;
 /// How many times slower TCP may be while the machine forges the flood as well.
 const SLOWDOWN_ALLOWED: f64 = 10.0;
-
-/// What the flood counted.
-#[derive(Default)]
-struct Tally {
-    sent: AtomicU64,
-    cookies: AtomicU64,
-    stop: AtomicBool,
-}
-
-/// An initiation that is random but for its type and its first MAC.
-fn forge(mac1_key: &[u8; 32], message: &mut [u8; 148]) {
-    message[4..116]
-        .copy_from_slice(&std::array::from_fn::<u64, 14, _>(|_| rand::random()).map(u64::to_le_bytes).concat());
-    message[..4].copy_from_slice(&[1, 0, 0, 0]);
-    mac1::sign(mac1_key, message);
-}
-
-/// Sends at [`RATE`] until told to stop, and counts the cookie replies that come back.
-fn flood(sockets: &[UdpSocket], node: SocketAddr, mac1_key: &[u8; 32], tally: &Tally) {
-    let began = Instant::now();
-    let (mut message, mut answer) = ([0; 148], [0; 256]);
-    while !tally.stop.load(Ordering::Relaxed) {
-        let due = (began.elapsed().as_secs_f64() * RATE as f64) as u64;
-        while tally.sent.load(Ordering::Relaxed) < due {
-            let number = tally.sent.fetch_add(1, Ordering::Relaxed);
-            forge(mac1_key, &mut message);
-            let socket = &sockets[number as usize % sockets.len()];
-            let _ = socket.send_to(&message, node);
-            while let Ok(64) = socket.recv(&mut answer) {
-                tally.cookies.fetch_add(u64::from(answer[0] == 3), Ordering::Relaxed);
-            }
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
 
 /// The share of packets that an established tunnel loses, and the rate of TCP through it.
 #[track_caller]
@@ -78,22 +41,14 @@ fn established_tunnels_and_new_clients_live_through_a_flood_of_forged_initiation
     let sources: Vec<String> = (0..SOURCES).map(|source| format!("198.51.100.{}", 100 + source)).collect();
     let addresses: Vec<String> = sources.iter().map(|source| format!("{source}/24")).collect();
     site.client.addresses("eth0", &addresses.iter().map(String::as_str).collect::<Vec<_>>());
-    let bind = |source: &String| UdpSocket::bind(format!("{source}:0")).expect("an address of this namespace");
-    let sockets: Vec<UdpSocket> = site.client.inside(|| sources.iter().map(bind).collect());
-    sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket can be made not to block"));
-    let (key, tally) = (mac1::key(&site.config.tunnels[0].key), Tally::default());
-
     let (loss_in_peace, tcp_in_peace) = measure(&world, &site);
-    let (loss, tcp, rate, entered) = std::thread::scope(|scope| {
-        scope.spawn(|| flood(&sockets, node, &key, &tally));
-        let _stop = StopOnDrop(&tally.stop);
-        let began = (Instant::now(), tally.sent.load(Ordering::Relaxed));
-        let (loss, tcp) = measure(&world, &site);
-        let entered = time_to_enter(&world, &site, &newcomer);
-        let sent = tally.sent.load(Ordering::Relaxed) - began.1;
-        (loss, tcp, sent as f64 / began.0.elapsed().as_secs_f64(), entered)
-    });
-    let cookies = tally.cookies.load(Ordering::Relaxed);
+    let flood = Flood::start(&site.client, &sources, node, &site.config.tunnels[0].key, RATE);
+    let began = (Instant::now(), flood.sent());
+    let (loss, tcp) = measure(&world, &site);
+    let entered = time_to_enter(&world, &site, &newcomer);
+    let rate = (flood.sent() - began.1) as f64 / began.0.elapsed().as_secs_f64();
+    let cookies = flood.cookies();
+    drop(flood);
     println!("flood of {rate:.0}/s, {cookies} cookies; lost {loss:.4} (in peace {loss_in_peace:.4})");
     println!("TCP {:.0} Mbit/s (in peace {:.0}); a new client was in after {entered:?}", tcp / 1e6, tcp_in_peace / 1e6);
     assert!(rate > 0.8 * RATE as f64, "the generator reached {rate:.0}/s only");
@@ -124,12 +79,4 @@ fn time_to_enter(world: &World, site: &Site, key: &KeyPair) -> Duration {
     // Asked for a cookie, it comes again after REKEY_TIMEOUT (5 s) with the cookie.
     client.wait_for_handshake(Duration::from_secs(30));
     began.elapsed()
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -1,8 +1,7 @@
 //! A hundred thousand datagrams that no honest peer sends: none gets through, none harms, each is counted.
 
-use super::mac1;
 use jetway_tests::world::{
-    Attachment, KeyPair, PeerConfig, Site, SiteBuilder, Stats, StockPeer, World, echo_request, wait_until,
+    Attachment, KeyPair, PeerConfig, Site, SiteBuilder, Stats, StockPeer, World, echo_request, mac1, wait_until,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

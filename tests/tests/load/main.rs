@@ -3,5 +3,4 @@
 mod crowd;
 mod flood;
 mod hostile;
-mod mac1;
 mod workers;

@@ -1,9 +1,9 @@
 //! The first MAC of a handshake message, which everybody who knows the node's public key can make (paper, section 5.4.4).
 
+use super::KeyPair;
 use blake2::digest::consts::U16;
 use blake2::digest::{Digest, KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac};
-use jetway_tests::world::KeyPair;
 
 /// Bytes of both MACs at the end of an initiation or a response.
 const MACS_SIZE: usize = 32;

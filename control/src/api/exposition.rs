@@ -140,6 +140,15 @@ fn backends(text: &mut Exposition, stats: &StatsReport) {
             text.sample(name, &labels, 1);
         }
     }
+    let name = "jetway_backend_lost_packets_total";
+    text.family(name, "Packets that did not get on their way to the server", CountKind::Counter);
+    for vip in &stats.vips {
+        for backend in &vip.backends {
+            for (reason, count) in &backend.lost {
+                text.sample(name, &[("vip", &vip.name), ("backend", &backend.name), ("reason", reason)], *count);
+            }
+        }
+    }
     let name = "jetway_vip_probe_latency_seconds";
     text.family(name, "Time of answered probes", CountKind::Gauge);
     for (vip, latency) in stats.vips.iter().filter_map(|vip| Some((vip, vip.probe_latency?))) {

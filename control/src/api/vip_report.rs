@@ -1,5 +1,6 @@
 //! What a node says about its virtual services, and what it can be told about their servers.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub struct BackendReport {
     pub returned_packets: u64,
     /// Bytes of those.
     pub returned_bytes: u64,
+    /// Packets that did not get on their way to it, by reason: `no_route`, `no_neighbour`, `too_big`, `port_full`, `other`.
+    #[serde(default)]
+    pub lost: BTreeMap<String, u64>,
 }
 
 /// How the probes of a server went.

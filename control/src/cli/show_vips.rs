@@ -93,6 +93,8 @@ fn remark(backend: &BackendReport) -> String {
             remarks.push(format!("for {}", output::span(probes.unchanged_seconds)));
         }
     }
+    let lost = backend.lost.iter().filter(|(_, count)| **count > 0);
+    remarks.extend(lost.map(|(reason, count)| format!("lost {} {reason}", output::grouped(*count))));
     remarks.join(", ")
 }
 
@@ -131,6 +133,7 @@ mod tests {
             bytes: 1_536,
             returned_packets: 0,
             returned_bytes: 0,
+            lost: [("no_route".to_owned(), 0), ("too_big".to_owned(), 7)].into(),
         };
         let trouble = Some("connection refused".to_owned());
         let probes = Some(ProbeReport { trouble, failures: 3, ..up.probes.clone().unwrap() });
@@ -156,7 +159,7 @@ mod tests {
         for part in ["erp-1", "192.0.2.11:8443", "75.0 %", " up ", "1,234", "99,000", "1.50 KiB"] {
             assert!(lines[2].contains(part), "{part} in {text}");
         }
-        assert!(lines[3].ends_with("load 40 %, connection refused, for 1m 10s"), "{text}");
-        assert!(lines[4].ends_with("disabled in 1m 5s, load 40 %"), "{text}");
+        assert!(lines[3].ends_with("load 40 %, connection refused, for 1m 10s, lost 7 too_big"), "{text}");
+        assert!(lines[4].ends_with("disabled in 1m 5s, load 40 %, lost 7 too_big"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 use jetway_config::{Forward, HealthKind, Persistence, Protocol, Vip};
 use jetway_pipelines::counters::Counter;
 use jetway_pipelines::dispatch::backend::BackendTraffic;
+use jetway_pipelines::dispatch::loss::Loss;
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -89,6 +90,7 @@ fn backend(service: &Service, server: &Server, tables: &DispatchTables, now: Ins
         bytes: sum(|traffic| &traffic.bytes),
         returned_packets: sum(|traffic| &traffic.returned_packets),
         returned_bytes: sum(|traffic| &traffic.returned_bytes),
+        lost: Loss::ALL.map(|loss| (loss.name().to_owned(), server.backend.lost(loss))).into(),
     }
 }
 

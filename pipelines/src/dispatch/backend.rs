@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use super::loss::{Loss, Losses};
 use crate::counters::Counter;
+use crate::drop_reason::DropReason;
 use crate::ids::{BackendIndex, WorkerId};
 
 /// What health checks say of a server.
@@ -84,6 +86,7 @@ pub struct Backend {
     administration: AtomicU8,
     signalled: AtomicBool,
     traffic: Box<[BackendTraffic]>,
+    losses: Box<[Losses]>,
 }
 
 /// What one worker sent to a server. Aligned so that no two workers share a cache line.
@@ -115,6 +118,7 @@ impl Backend {
             administration: AtomicU8::new(Administration::Enabled as u8),
             signalled: AtomicBool::new(false),
             traffic: (0..workers).map(|_| BackendTraffic::default()).collect(),
+            losses: (0..workers).map(|_| Losses::default()).collect(),
         }
     }
 
@@ -174,6 +178,19 @@ impl Backend {
     #[inline]
     pub fn traffic(&self, worker: WorkerId) -> Option<&BackendTraffic> {
         self.traffic.get(worker.index())
+    }
+
+    /// Counts a packet that `worker`, who calls this, dropped on its way to the server.
+    #[cold]
+    pub fn lose(&self, worker: WorkerId, reason: DropReason) {
+        if let Some(losses) = self.losses.get(worker.index()) {
+            losses.count(reason);
+        }
+    }
+
+    /// Packets that all workers dropped on their way to it.
+    pub fn lost(&self, loss: Loss) -> u64 {
+        self.losses.iter().map(|losses| losses.get(loss)).sum()
     }
 
     /// What all workers sent to it.

@@ -7,6 +7,7 @@ pub mod encapsulation;
 pub mod flow_scan;
 pub mod flow_table;
 pub mod fragment_table;
+pub mod loss;
 pub mod maglev;
 pub mod nat;
 pub mod selection;

@@ -109,6 +109,8 @@ pub struct Services {
     /// Servers to which a service forwards by NAT: what they send is from the service.
     translated: HashMap<Socket, (u32, u16), ahash::RandomState>,
     addresses: HashSet<IpAddr, ahash::RandomState>,
+    /// The service and position of each server.
+    servers: HashMap<BackendIndex, (u32, u16), ahash::RandomState>,
     hasher: SelectionHasher,
 }
 
@@ -128,6 +130,11 @@ impl Services {
         Self {
             by_socket: numbered().map(|(number, service)| (service.socket, number)).collect(),
             translated: translated.collect(),
+            servers: numbered()
+                .flat_map(|(number, service)| {
+                    (0..).zip(&service.servers).map(move |(position, server)| (server.index, (number, position)))
+                })
+                .collect(),
             addresses: list.iter().map(|service| service.socket.address).collect(),
             list,
             hasher: SelectionHasher::new(hash_key),
@@ -169,6 +176,12 @@ impl Services {
         let (number, position) = self.translated.get(server)?;
         let service = self.list.get(*number as usize)?;
         Some((service, service.server(*position)?))
+    }
+
+    /// The server of this number.
+    pub fn server(&self, index: BackendIndex) -> Option<&Backend> {
+        let (number, position) = self.servers.get(&index)?;
+        Some(self.list.get(*number as usize)?.server(*position)?.as_ref())
     }
 
     /// The hash by which a flow is given to a server.

@@ -30,6 +30,7 @@ pub fn classify<'t, B: PacketBuf>(
         buffer,
         parsed: UNPARSED,
         origin,
+        server: None,
         verdict: Verdict::Route,
     }));
     for packet in packets.iter_mut().skip(before) {

@@ -64,7 +64,7 @@ fn cut<'t, B: PacketBuf, O: Outputs<B>>(
         body.copy_from_slice(chunk);
         mark(head, number * step, header_length + chunk.len(), last).ok_or(DropReason::Ipv4Malformed)?;
         let parsed = Parsed::from_ip(buffer.data()).map_err(|_| DropReason::Ipv4Malformed)?;
-        let piece = Packet { buffer, parsed, origin: packet.origin, verdict: *verdict };
+        let piece = Packet { buffer, parsed, origin: packet.origin, server: packet.server, verdict: *verdict };
         // The caller has made room.
         made.try_push(piece).map_err(|_| DropReason::TooBig)?;
     }

@@ -38,5 +38,5 @@ pub fn tell_sender<'t, B: PacketBuf, O: Outputs<B>>(
     }
     let Ok(parsed) = Parsed::from_ip(buffer.data()) else { return };
     pipeline.counters.created.add(1);
-    made.push(Packet { buffer, parsed, origin: Origin::Node, verdict: Verdict::Route });
+    made.push(Packet::made(buffer, parsed, Verdict::Route));
 }

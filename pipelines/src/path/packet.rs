@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::dispatch::Backend;
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId, WorkerId};
 use crate::packet::Parsed;
@@ -26,8 +27,17 @@ pub struct Packet<'t, B> {
     pub parsed: Parsed,
     /// Where it came from.
     pub origin: Origin,
+    /// The server that it is on its way to, if it is a client's to a service.
+    pub server: Option<&'t Backend>,
     /// What happens to it next.
     pub verdict: Verdict<'t>,
+}
+
+impl<'t, B> Packet<'t, B> {
+    /// A packet that was made here.
+    pub const fn made(buffer: B, parsed: Parsed, verdict: Verdict<'t>) -> Self {
+        Self { buffer, parsed, origin: Origin::Node, server: None, verdict }
+    }
 }
 
 /// Stands where nothing is known of a packet's IP header: a frame that is not IP, a keepalive, a handshake message.

@@ -19,7 +19,7 @@ use crate::dispatch::direct_flows::DirectFlows;
 use crate::dispatch::flow_table::FlowTable;
 use crate::dispatch::fragment_table::FragmentTable;
 use crate::drop_reason::DropReason;
-use crate::ids::{NodeId, PortId, TunnelId, WorkerId};
+use crate::ids::{BackendIndex, NodeId, PortId, TunnelId, WorkerId};
 use crate::meter::Meter;
 use crate::packet::Parsed;
 use crate::tables::{PuntLimit, Tables, Twin};
@@ -87,6 +87,7 @@ pub struct Waiting<B> {
     pub(super) buffer: B,
     pub(super) parsed: Parsed,
     pub(super) origin: Origin,
+    pub(super) server: Option<BackendIndex>,
 }
 
 /// ICMP errors a second that a worker makes at most, as Linux bounds its own (`icmp_msgs_per_sec`).
@@ -167,7 +168,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// Takes what the kernel sends through a twin all the way.
     pub fn from_kernel<O: Outputs<B>>(&mut self, twin: Twin, buffer: B, scene: &Scene<'_>, out: &mut O) {
         self.counters.created.add(1);
-        let mut packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Route };
+        let mut packet = Packet::made(buffer, UNPARSED, Verdict::Route);
         match twin {
             Twin::Port(port) => packet.verdict = Verdict::Send(port),
             Twin::Tunnel(tunnel) => match Parsed::from_ip(packet.buffer.data()) {
@@ -240,7 +241,7 @@ impl<B: PacketBuf> Pipeline<B> {
             let Some(waits_for) = self.held.waits_for(&queue).cloned() else { break };
             let mut packets: Packets<'_, B> = ArrayVec::new();
             while !packets.is_full() {
-                let Some(Waiting { buffer, parsed, origin }) = self.held.take(&queue) else { break };
+                let Some(Waiting { buffer, parsed, origin, server }) = self.held.take(&queue) else { break };
                 let verdict = match (outcome, &waits_for) {
                     (Patience::Ready | Patience::Wait, WaitFor::Session(peer)) => Verdict::Seal(peer),
                     (Patience::Ready | Patience::Wait, WaitFor::Neighbour(port, address)) => {
@@ -249,7 +250,8 @@ impl<B: PacketBuf> Pipeline<B> {
                     (Patience::GiveUp, WaitFor::Session(_)) => Verdict::Drop(DropReason::NoSendSession),
                     (Patience::GiveUp, WaitFor::Neighbour(..)) => Verdict::Drop(DropReason::NoNeighbour),
                 };
-                packets.push(Packet { buffer, parsed, origin, verdict });
+                let server = server.and_then(|index| scene.tables.services.server(index));
+                packets.push(Packet { buffer, parsed, origin, server, verdict });
             }
             self.run(&mut packets, scene, out);
         }
@@ -259,7 +261,7 @@ impl<B: PacketBuf> Pipeline<B> {
     /// An empty message, which keeps the peer's session and any middlebox on the way alive.
     fn send_keepalive<O: Outputs<B>>(&mut self, peer: &Arc<Peer>, scene: &Scene<'_>, out: &mut O) {
         let Some(buffer) = self.allocate(out) else { return };
-        let packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict: Verdict::Seal(peer) };
+        let packet = Packet::made(buffer, UNPARSED, Verdict::Seal(peer));
         self.run_one(packet, scene, out);
     }
 
@@ -276,7 +278,7 @@ impl<B: PacketBuf> Pipeline<B> {
             Ok(verdict) => verdict,
             Err(reason) => Verdict::Drop(reason),
         };
-        let packet = Packet { buffer, parsed: UNPARSED, origin: Origin::Node, verdict };
+        let packet = Packet::made(buffer, UNPARSED, verdict);
         self.run_one(packet, scene, out);
     }
 

@@ -6,6 +6,7 @@ use super::outputs::Outputs;
 use super::packet::{Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene, Waiting};
 use crate::buffer::PacketBuf;
+use crate::dispatch::Backend;
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, WorkerId};
 use crate::packet::icmpv6::Icmpv6;
@@ -24,6 +25,7 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
         match packet.verdict {
             Verdict::Send(port) => {
                 if let Err(frame) = out.send(port, packet.buffer) {
+                    lose(packet.server, DropReason::TransmitQueueFull, pipeline);
                     discard(frame, DropReason::TransmitQueueFull, pipeline, out);
                 }
             }
@@ -49,21 +51,26 @@ fn act<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    let Packet { buffer, parsed, origin, verdict } = packet;
+    let Packet { buffer, parsed, origin, server, verdict } = packet;
+    let index = server.map(|server| server.index);
     match verdict {
         Verdict::Punt(twin) => punt(buffer, &parsed, twin, pipeline, scene, out),
         Verdict::HandOff { to, port } => hand_off(buffer, to, port, pipeline, out),
         Verdict::HoldForSession(peer) => {
             let waits_for = WaitFor::Session(Arc::clone(peer));
-            hold(Waiting { buffer, parsed, origin }, waits_for, pipeline, scene, out);
+            hold(Waiting { buffer, parsed, origin, server: index }, waits_for, pipeline, scene, out);
         }
         Verdict::HoldForNeighbour(port, address) => {
             if out.tell_control(ControlEvent::NeighbourWanted(port, address)).is_err() {
                 pipeline.counters.events_lost.add(1);
             }
-            hold(Waiting { buffer, parsed, origin }, WaitFor::Neighbour(port, address), pipeline, scene, out);
+            let packet = Waiting { buffer, parsed, origin, server: index };
+            hold(packet, WaitFor::Neighbour(port, address), pipeline, scene, out);
         }
-        Verdict::Drop(reason) => discard(buffer, reason, pipeline, out),
+        Verdict::Drop(reason) => {
+            lose(server, reason, pipeline);
+            discard(buffer, reason, pipeline, out);
+        }
         Verdict::Open { .. }
         | Verdict::Dispatch { .. }
         | Verdict::Route
@@ -78,6 +85,13 @@ fn act<'t, B: PacketBuf, O: Outputs<B>>(
 fn discard<B: PacketBuf, O: Outputs<B>>(buffer: B, reason: DropReason, pipeline: &Pipeline<B>, out: &mut O) {
     pipeline.counters.drop_packets(reason, 1);
     out.discard(buffer);
+}
+
+/// Counts a packet that does not get to its server.
+fn lose<B>(server: Option<&Backend>, reason: DropReason, pipeline: &Pipeline<B>) {
+    if let Some(server) = server {
+        server.lose(pipeline.worker, reason);
+    }
 }
 
 fn punt<B: PacketBuf, O: Outputs<B>>(
@@ -132,6 +146,8 @@ fn hold<B: PacketBuf, O: Outputs<B>>(
     out: &mut O,
 ) {
     if let Some(victim) = pipeline.held.hold(waits_for, packet, scene.now) {
+        let server = victim.server.and_then(|index| scene.tables.services.server(index));
+        lose(server, DropReason::HeldQueueFull, pipeline);
         discard(victim.buffer, DropReason::HeldQueueFull, pipeline, out);
     }
     pipeline.counters.held.set(pipeline.held.len() as u64);

@@ -14,6 +14,7 @@ mod hostile;
 mod icmp;
 mod initiator;
 mod kernel;
+mod losses;
 mod mss;
 mod neighbours;
 mod policy;

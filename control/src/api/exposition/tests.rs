@@ -33,6 +33,7 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         bytes: 14,
         returned_packets: 15,
         returned_bytes: 16,
+        lost: [("too_big".to_owned(), 17)].into(),
     };
     let vip = VipReport {
         name: "erp".to_owned(),
@@ -93,6 +94,7 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         "jetway_backend_up{vip=\"erp\",backend=\"erp-1\"} 1",
         "jetway_backend_flows_total{vip=\"erp\",backend=\"erp-1\"} 11",
         "jetway_backend_returned_bytes_total{vip=\"erp\",backend=\"erp-1\"} 16",
+        "jetway_backend_lost_packets_total{vip=\"erp\",backend=\"erp-1\",reason=\"too_big\"} 17",
         "jetway_backend_probe_failures_total{vip=\"erp\",backend=\"erp-1\"} 2",
         "jetway_backend_slots_ratio{vip=\"erp\",backend=\"erp-1\"} 0.125",
         "jetway_backend_load_ratio{vip=\"erp\",backend=\"erp-1\"} 0.375",

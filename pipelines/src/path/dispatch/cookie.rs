@@ -24,7 +24,7 @@ use crate::packet::{Parsed, Protocol};
 use crate::path::admission::judge;
 use crate::path::event::Answer;
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Origin, Packet, Verdict};
+use crate::path::packet::{Packet, Verdict};
 use crate::path::seal::HANDSHAKE_TOS;
 use crate::wireguard::constants::COOKIE_REPLY_SIZE;
 use crate::wireguard::kdf::mac;
@@ -112,7 +112,7 @@ pub fn reply<'t, B: PacketBuf, O: Outputs<B>>(
     };
     desk.pipeline.counters.created.add(1);
     desk.pipeline.counters.cookies_for_gateways.add(1);
-    desk.made.push(Packet { buffer, parsed, origin: Origin::Node, verdict: Verdict::Route });
+    desk.made.push(Packet::made(buffer, parsed, Verdict::Route));
     DropReason::Consumed
 }
 

@@ -7,7 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::packet::tcp::{self, Flags, Tcp};
 use crate::packet::{Parsed, Protocol, checksum};
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Origin, Packet, Verdict};
+use crate::path::packet::{Packet, Verdict};
 use std::net::IpAddr;
 
 /// Drops the packet and makes a reset in answer to it (RFC 9293 section 3.10.7.1), metered as ICMP errors are.
@@ -23,7 +23,7 @@ pub fn reset<'t, B: PacketBuf, O: Outputs<B>>(packet: &Packet<'t, B>, desk: &mut
     let written = write(&mut buffer, packet.parsed.destination, packet.parsed.source, &answer);
     let Some(parsed) = written.and_then(|()| Parsed::from_ip(buffer.data()).ok()) else { return dropped };
     desk.pipeline.counters.created.add(1);
-    desk.made.push(Packet { buffer, parsed, origin: Origin::Node, verdict: Verdict::Route });
+    desk.made.push(Packet::made(buffer, parsed, Verdict::Route));
     dropped
 }
 

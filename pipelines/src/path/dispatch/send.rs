@@ -39,6 +39,7 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     to: To<'t>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
+    packet.server = Some(to.server);
     let way = desk.way_to_server(to.server)?;
     let encapsulation = encapsulation_of(to.service.forward);
     if to.service.forward == Forward::L2 && !is_on_link(&way, to.server) {

@@ -74,6 +74,9 @@ pub struct BackendReport {
     pub returned_packets: u64,
     /// Bytes of those.
     pub returned_bytes: u64,
+    /// The longest packet that routers let through on the way to it; `None` if none said that its route is wrong.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Packets that did not get on their way to it, by reason: `no_route`, `no_neighbour`, `too_big`, `port_full`, `other`.
     #[serde(default)]
     pub lost: BTreeMap<String, u64>,

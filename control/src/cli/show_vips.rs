@@ -93,6 +93,7 @@ fn remark(backend: &BackendReport) -> String {
             remarks.push(format!("for {}", output::span(probes.unchanged_seconds)));
         }
     }
+    remarks.extend(backend.path_mtu.map(|mtu| format!("path MTU {mtu}")));
     let lost = backend.lost.iter().filter(|(_, count)| **count > 0);
     remarks.extend(lost.map(|(reason, count)| format!("lost {} {reason}", output::grouped(*count))));
     remarks.join(", ")
@@ -133,6 +134,7 @@ mod tests {
             bytes: 1_536,
             returned_packets: 0,
             returned_bytes: 0,
+            path_mtu: None,
             lost: [("no_route".to_owned(), 0), ("too_big".to_owned(), 7)].into(),
         };
         let trouble = Some("connection refused".to_owned());

@@ -331,6 +331,7 @@ impl Node {
         }
         let now = self.engine.clock.now();
         self.services.end_drains(now);
+        self.services.forget_path_mtus(now);
         if self.services.follow_load(now) == Step::Changed {
             self.dispatch.services_changed();
         }

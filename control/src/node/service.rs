@@ -84,6 +84,7 @@ impl Node {
                         let _ = keeper.try_send(NeighbourRequest::Missing(Twin::Port(port), address));
                     }
                     ControlEvent::ServerInTrouble(server) => self.health.signal(server),
+                    ControlEvent::PathMtu(told) => self.services.learn_path_mtu(told, self.engine.clock.now()),
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Virtual services as they run: their servers, whose state and counts outlive every change of anything else.
 
+mod path_mtu;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use jetway_pipelines::dispatch::{Administration, Backend, Health as Found};
 use jetway_pipelines::ids::BackendIndex;
 use jetway_pipelines::time::Instant;
 
+use self::path_mtu::PathMtus;
 use super::weights::{self, Step, Weights};
 use crate::api::{BackendAction, BackendOrder, Failure};
 use crate::health::{Check, HealthThread, LoadCell, Policy, Target};
@@ -23,6 +26,7 @@ pub struct Services {
     running: BTreeMap<Name, Service>,
     next_index: u32,
     workers: usize,
+    path_mtus: PathMtus,
 }
 
 /// A service that runs.
@@ -136,7 +140,7 @@ impl HealthChanges {
 impl Services {
     /// None yet, for a node of so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { running: BTreeMap::new(), next_index: 0, workers }
+        Self { running: BTreeMap::new(), next_index: 0, workers, path_mtus: PathMtus::default() }
     }
 
     /// Takes in what the configuration says from now on. A server that stays, known by address and port, keeps its state

@@ -90,6 +90,7 @@ fn backend(service: &Service, server: &Server, tables: &DispatchTables, now: Ins
         bytes: sum(|traffic| &traffic.bytes),
         returned_packets: sum(|traffic| &traffic.returned_packets),
         returned_bytes: sum(|traffic| &traffic.returned_bytes),
+        path_mtu: Some(server.backend.path_mtu()).filter(|mtu| *mtu < u16::MAX),
         lost: Loss::ALL.map(|loss| (loss.name().to_owned(), server.backend.lost(loss))).into(),
     }
 }

@@ -1,7 +1,7 @@
 //! A server of a virtual service: where it is, and the state that workers read whenever they use it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use super::loss::{Loss, Losses};
 use crate::counters::Counter;
@@ -85,6 +85,7 @@ pub struct Backend {
     health: AtomicU8,
     administration: AtomicU8,
     signalled: AtomicBool,
+    path_mtu: AtomicU16,
     traffic: Box<[BackendTraffic]>,
     losses: Box<[Losses]>,
 }
@@ -117,6 +118,7 @@ impl Backend {
             health: AtomicU8::new(Health::Up as u8),
             administration: AtomicU8::new(Administration::Enabled as u8),
             signalled: AtomicBool::new(false),
+            path_mtu: AtomicU16::new(u16::MAX),
             traffic: (0..workers).map(|_| BackendTraffic::default()).collect(),
             losses: (0..workers).map(|_| Losses::default()).collect(),
         }
@@ -172,6 +174,17 @@ impl Backend {
     /// Opens the way for the next sign of trouble.
     pub fn lower_signal(&self) {
         self.signalled.store(false, Ordering::Release);
+    }
+
+    /// The longest packet that routers let through on the way to it, as far as they said; else `u16::MAX`.
+    #[inline]
+    pub fn path_mtu(&self) -> u16 {
+        self.path_mtu.load(Ordering::Relaxed)
+    }
+
+    /// Sets what routers let through on the way to it; `None` for whatever the route says.
+    pub fn set_path_mtu(&self, mtu: Option<u16>) {
+        self.path_mtu.store(mtu.unwrap_or(u16::MAX), Ordering::Relaxed);
     }
 
     /// What a worker sent to it; only that worker may add to it. `None` for a worker that the node does not have.

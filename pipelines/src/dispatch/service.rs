@@ -111,6 +111,8 @@ pub struct Services {
     addresses: HashSet<IpAddr, ahash::RandomState>,
     /// The service and position of each server.
     servers: HashMap<BackendIndex, (u32, u16), ahash::RandomState>,
+    /// A server at each address to which a service sends packets inside others, by how it does.
+    encapsulated: HashMap<(IpAddr, Forward), (u32, u16), ahash::RandomState>,
     hasher: SelectionHasher,
 }
 
@@ -130,6 +132,15 @@ impl Services {
         Self {
             by_socket: numbered().map(|(number, service)| (service.socket, number)).collect(),
             translated: translated.collect(),
+            encapsulated: numbered()
+                .filter(|(_, service)| matches!(service.forward, Forward::Ipip | Forward::Gre | Forward::Gue))
+                .flat_map(|(number, service)| {
+                    let place = move |(position, server): (u16, &Arc<Backend>)| {
+                        ((server.address, service.forward), (number, position))
+                    };
+                    (0..).zip(&service.servers).map(place)
+                })
+                .collect(),
             servers: numbered()
                 .flat_map(|(number, service)| {
                     (0..).zip(&service.servers).map(move |(position, server)| (server.index, (number, position)))
@@ -176,6 +187,18 @@ impl Services {
         let (number, position) = self.translated.get(server)?;
         let service = self.list.get(*number as usize)?;
         Some((service, service.server(*position)?))
+    }
+
+    /// Whether any service sends packets inside others.
+    #[inline]
+    pub fn encapsulates(&self) -> bool {
+        !self.encapsulated.is_empty()
+    }
+
+    /// A server at an address to which a service forwards in this way, inside other packets.
+    pub fn encapsulated(&self, address: IpAddr, forward: Forward) -> Option<&Backend> {
+        let (number, position) = self.encapsulated.get(&(address, forward))?;
+        Some(self.list.get(*number as usize)?.server(*position)?.as_ref())
     }
 
     /// The server of this number.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use super::dispatch::PathMtu;
 use super::slots::Page;
 use crate::ids::{BackendIndex, PeerIndex, PortId, SlotIndex, TunnelId};
 use crate::wireguard::constants::INITIATION_SIZE;
@@ -60,6 +61,8 @@ pub enum ControlEvent {
     NeighbourWanted(PortId, IpAddr),
     /// A server gave a sign of trouble: an unreachable error, a refused or repeated connection attempt.
     ServerInTrouble(BackendIndex),
+    /// A router said what the way to a server carries.
+    PathMtu(PathMtu),
 }
 
 /// From the handshaker to a worker. Never lost: the ring is retried until it has room.

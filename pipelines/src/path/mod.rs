@@ -34,6 +34,7 @@ pub mod sweep;
 mod admission;
 
 pub use admission::Admission;
+pub use dispatch::PathMtu;
 pub use event::{Answer, Command, ControlEvent, HandshakeEvent};
 pub use order::Order;
 pub use outputs::{Outputs, RingFull};

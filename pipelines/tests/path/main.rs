@@ -17,6 +17,7 @@ mod kernel;
 mod losses;
 mod mss;
 mod neighbours;
+mod path_mtu;
 mod policy;
 mod roaming;
 mod service_packets;

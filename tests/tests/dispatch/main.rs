@@ -6,6 +6,7 @@ mod forwarding;
 mod gateway_flood;
 mod load;
 mod maintenance;
+mod path_mtu;
 mod persistence;
 mod sizes;
 mod tunnel;

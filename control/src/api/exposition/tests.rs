@@ -33,6 +33,7 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         bytes: 14,
         returned_packets: 15,
         returned_bytes: 16,
+        path_mtu: Some(1400),
         lost: [("too_big".to_owned(), 17)].into(),
     };
     let vip = VipReport {

@@ -1,4 +1,5 @@
 use jetway_pipelines::dispatch::BackendState;
+use jetway_pipelines::path::PathMtu;
 
 use super::*;
 use crate::test_config;
@@ -115,4 +116,25 @@ fn a_wrong_name_is_refused_with_those_that_are_right() {
     assert!(failure.message.contains("rep") && failure.hint.contains("erp"), "{failure:?}");
     let failure = services.order(&order("erp", "c", BackendAction::Drain, None), at(1)).unwrap_err();
     assert!(failure.message.contains("erp has no server c") && failure.hint.contains("a, b"), "{failure:?}");
+}
+
+#[test]
+fn what_a_router_said_of_the_way_to_a_server_holds_for_ten_minutes_and_only_for_packets_inside_others() {
+    let mut services = Services::new(1);
+    let text = service("by-nat", "", &[("a", 1)])
+        + &service("inside-too", "forward = \"ipip\"", &[("b", 1), ("c", 2)]).replace(".10\"", ".11\"");
+    let _ = services.reload(&vips(&text), at(1)).unwrap();
+    let server = "192.0.2.1".parse().unwrap();
+    let mtus = |services: &Services| ["a", "b", "c"].map(|name| backend(services, name).path_mtu());
+    services.learn_path_mtu(PathMtu { server, mtu: 1400 }, at(10));
+    services.learn_path_mtu(PathMtu { server, mtu: 1380 }, at(20));
+    // Two errors may be under way at once; the way does not carry more for that.
+    services.learn_path_mtu(PathMtu { server, mtu: 1390 }, at(20));
+    assert_eq!(mtus(&services), [u16::MAX, 1380, u16::MAX]);
+    services.forget_path_mtus(at(619));
+    assert_eq!(mtus(&services), [u16::MAX, 1380, u16::MAX]);
+    services.forget_path_mtus(at(620));
+    assert_eq!(mtus(&services), [u16::MAX; 3]);
+    services.learn_path_mtu(PathMtu { server: "192.0.2.77".parse().unwrap(), mtu: 1380 }, at(700));
+    assert!(services.path_mtus.0.is_empty(), "it is no server's");
 }

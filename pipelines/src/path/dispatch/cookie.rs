@@ -32,7 +32,7 @@ use crate::wireguard::load::{HandshakeLimiter, Known, Limits};
 use crate::wireguard::message::MessageType;
 
 /// A worker's gate for handshakes to gateways. Of fixed size: it makes at most as many cookies as its limiter has
-/// buckets for sources, each with its rate; these are 80,000 a second, about a tenth of a core.
+/// buckets for sources, each with its rate: 80,000 a second.
 pub struct GatewayAdmission {
     limiter: HandshakeLimiter,
     nonces: Nonces,

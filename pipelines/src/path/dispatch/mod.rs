@@ -13,6 +13,7 @@ mod cookie;
 mod forward;
 mod fragments;
 mod gateway;
+mod path_mtu;
 mod quote;
 mod reset;
 mod send;
@@ -20,11 +21,13 @@ mod translate;
 
 pub(super) use cookie::GatewayAdmission;
 pub(super) use forward::{Client, select};
+pub use path_mtu::PathMtu;
 pub use translate::may_stand_in;
 
 use arrayvec::ArrayVec;
 
 use super::classify::may_forward;
+use super::event::ControlEvent;
 use super::outputs::Outputs;
 use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
@@ -75,6 +78,8 @@ enum Task<'t> {
     LaterFragment,
     /// An error about a packet of a flow.
     Error(QuotedPacket),
+    /// An error of the node's own about one that it sent on inside another.
+    PathMtu(PathMtu),
 }
 
 /// Decides about the packets that [`Verdict::Dispatch`] names, and those of [`Verdict::Route`] that concern a service.
@@ -111,6 +116,7 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
             Task::Translated(service, server) => translate::back(packet, service, server, &mut desk),
             Task::LaterFragment => fragments::later(packet, &mut desk),
             Task::Error(quoted) => quote::error(packet, quoted, &mut desk),
+            Task::PathMtu(told) => Ok(desk.tell_path_mtu(*told, packet.verdict)),
         };
         packet.verdict = match outcome {
             Ok(verdict) => verdict,
@@ -135,6 +141,15 @@ impl<'t, B: PacketBuf, O: Outputs<B>> Desk<'_, 't, B, O> {
         }
     }
 
+    /// Has control note what the way to a server carries. The kernel gets the error, too.
+    #[cold]
+    fn tell_path_mtu(&mut self, told: PathMtu, verdict: Verdict<'t>) -> Verdict<'t> {
+        if self.out.tell_control(ControlEvent::PathMtu(told)).is_err() {
+            self.pipeline.counters.events_lost.add(1);
+        }
+        verdict
+    }
+
     fn refuse(&mut self, packet: &Packet<'t, B>, refusal: Refusal) -> Verdict<'t> {
         refuse(packet, refusal, self.made, self.pipeline, self.scene, self.out)
     }
@@ -156,6 +171,7 @@ fn find<'t, B: PacketBuf>(
             (Verdict::Route, Origin::Tunnel(_)) if services.has_address(packet.parsed.destination) => {
                 to_service(packet, services, &mut last, pipeline)
             }
+            (Verdict::Punt(_), Origin::Port(_)) => path_mtu::told_by(packet, services).map(Task::PathMtu),
             (Verdict::Route, Origin::Node) => about_answer(packet, services),
             (Verdict::Route, Origin::Port(_) | Origin::Tunnel(_)) => from_server(packet, services, pipeline, now),
             _ => None,

@@ -48,7 +48,8 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     hop(packet)?;
     let length = packet.parsed.total_length;
     let overhead = encapsulation.map_or(0, |encapsulation| encapsulation.overhead(to.server.address));
-    let room = way.mtu.saturating_sub(overhead);
+    let mtu = if overhead > 0 { way.mtu.min(to.server.path_mtu()) } else { way.mtu };
+    let room = mtu.saturating_sub(overhead);
     let fits = length <= u32::from(room);
     if !fits && (packet.parsed.dont_fragment || overhead > 0 && to.server.address.is_ipv6()) {
         return Err(Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(room) }));

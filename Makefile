@@ -24,7 +24,7 @@ demo: ## a whole airport in network namespaces, shown step by step (DEMO_HOLD=1 
 
 test: ## every test, from lint to the emulated machine; needs root
 	@tests/install-deps.sh
-	@tests/run.sh lint unit loom fuzz e2e dispatch load nic
+	@tests/run.sh lint unit loom fuzz budgets e2e dispatch load nic
 
 test-pure: ## what needs neither DPDK nor root: config, pipelines, AEAD, rings
 	@tests/run.sh pure loom
@@ -62,8 +62,7 @@ perf: ## measure, beside peers, in one run of at most 15 minutes; results in per
 
 budgets: ## the hot stages against their budgets in instructions
 	@tests/install-deps.sh build perf
-	$(CARGO) build --locked --release --workspace --bins
-	@$${CARGO_TARGET_DIR:-target}/release/jetway-perf budgets
+	@tests/run.sh budgets
 
 lint: ## formatting and clippy
 	@tests/run.sh lint

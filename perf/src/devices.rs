@@ -13,6 +13,8 @@ use jetway_pipelines::buffer::{BufferPool, PacketBuf};
 use jetway_pipelines::ids::QueueId;
 use jetway_pipelines::packet::MacAddress;
 
+use crate::floors::Driver;
+
 /// Buffers of the pool: more than all rings of a measurement hold.
 const BUFFERS: u32 = 65_535;
 const MTU: u16 = 1500;
@@ -21,6 +23,8 @@ const MTU: u16 = 1500;
 pub struct Devices {
     pools: Pools,
     eal: Eal,
+    /// The number of the next device in memory.
+    opened: usize,
     _thread: RegisteredThread,
 }
 
@@ -46,7 +50,7 @@ impl Devices {
         };
         let eal = Eal::start(&options).map_err(io::Error::other)?;
         let thread = eal.register_thread().map_err(io::Error::other)?;
-        Ok(Self { pools: Pools::new(&eal, size), eal, _thread: thread })
+        Ok(Self { pools: Pools::new(&eal, size), eal, opened: 0, _thread: thread })
     }
 
     /// What its memory is on.
@@ -69,6 +73,19 @@ impl Devices {
         let mut port = DpdkPort::open(&mut self.pools, &options).map_err(io::Error::other)?;
         let queue = port.take_queues().pop().ok_or_else(|| io::Error::other(format!("{name} has no queue")))?;
         Ok(Opened { port, queue })
+    }
+
+    /// Opens a device of net_ring by which packets come, and one of `driver` by which they leave.
+    pub fn open_in_memory(&mut self, driver: Driver) -> io::Result<[Opened; 2]> {
+        let number = self.opened;
+        self.opened += 2;
+        let out = match driver {
+            Driver::Ring => format!("net_ring{}", number + 1),
+            Driver::Null => format!("net_null{},no-rx=1", number + 1),
+        };
+        let mut open =
+            |name: String| self.open(name.parse().map_err(io::Error::other)?, None, Reception::OwnAndMulticast);
+        Ok([open(format!("net_ring{number}"))?, open(out)?])
     }
 
     /// Fresh buffers for this thread.

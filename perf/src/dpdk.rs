@@ -8,63 +8,31 @@ use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant};
 
-use jetway_aead::Aead;
-use jetway_engine::dpdk::device::Device;
 use jetway_engine::dpdk::mbuf::{Mbuf, free_burst};
 use jetway_engine::dpdk::pool::Allocator;
-use jetway_engine::dpdk::port::{DpdkPort, Reception};
+use jetway_engine::dpdk::port::DpdkPort;
 use jetway_engine::port::{Burst, PortQueue};
 
+use crate::aead;
 use crate::devices::{Devices, SharedQueue, filled};
 use crate::engine::{Case, Direction, Packets, Turns};
+use crate::floors::{Driver, Floors};
 use crate::result::{Part, Row, USUAL_BURST};
 use crate::sample::{Contestant, Effort, compare, median_and_spread};
-use crate::testpmd;
 use crate::traffic::Size;
 use crate::world::{NOW, World};
 
-/// The driver by which packets leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Driver {
-    Ring,
-    Null,
-}
-
-impl Driver {
-    const BOTH: [Self; 2] = [Self::Ring, Self::Null];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ring => "net_ring",
-            Self::Null => "net_null",
-        }
-    }
-}
-
-/// What testpmd does with packets: hands them on, or exchanges their Ethernet addresses as well.
-const FLOORS: [&str; 2] = ["io", "macswap"];
-/// How long one sample of testpmd runs.
-const FLOOR_SAMPLE: Duration = Duration::from_secs(1);
-
 /// Measures turns on both drivers beside memory ports, in turns with testpmd on the same core.
-pub fn measure(core: usize, effort: Effort) -> io::Result<Part> {
+pub fn measure(devices: &mut Devices, floors: &mut Floors, effort: Effort) -> io::Result<Part> {
     let mut part = Part::default();
-    let mut devices = Devices::start(core, &[])?;
-    let mut floors = Floors::new(core);
-    let mut number = 0;
     for direction in Direction::BOTH {
         for size in [Size::Fixed(64), Size::Fixed(1420)] {
             let case = Case { direction, size, burst: USUAL_BURST, peers: 1 };
-            let mut open = |driver: Driver, devices: &mut Devices| {
-                number += 2;
-                Rig::new(devices, driver, case, number)
-            };
-            let rigs = [open(Driver::Ring, &mut devices)?, open(Driver::Null, &mut devices)?];
+            let rigs = [Rig::new(devices, Driver::Ring, case)?, Rig::new(devices, Driver::Null, case)?];
             turns(rigs, case, effort, &mut part);
             floors.sample(&mut part)?;
         }
     }
-    floors.finish(&mut part);
     Ok(part)
 }
 
@@ -109,22 +77,14 @@ struct Rig {
 }
 
 impl Rig {
-    /// With devices of the numbers `number` and the next.
-    fn new(devices: &mut Devices, driver: Driver, case: Case, number: usize) -> io::Result<Self> {
+    fn new(devices: &mut Devices, driver: Driver, case: Case) -> io::Result<Self> {
         let (from, to) = case.direction.ports();
-        let mut names = [String::new(), String::new()];
-        names[from] = format!("net_ring{number}");
-        names[to] = match driver {
-            Driver::Ring => format!("net_ring{}", number + 1),
-            Driver::Null => format!("net_null{},no-rx=1", number + 1),
-        };
-        let [wan, lan] = names.map(|name| name.parse::<Device>().map_err(io::Error::other));
-        let mut open = |device| devices.open(device, None, Reception::OwnAndMulticast);
-        let [wan, lan] = [open(wan?)?, open(lan?)?];
+        let [first, second] = devices.open_in_memory(driver)?;
+        let (wan, lan) = if from < to { (first, second) } else { (second, first) };
         let queues = [SharedQueue::new(wan.queue), SharedQueue::new(lan.queue)];
         let ends = queues.clone().map(|queue| Box::new(queue) as Box<dyn PortQueue<Mbuf>>);
         Ok(Self {
-            world: World::on_ports(case.peers, Aead::best(), (Services::default(), 0), ends, queues),
+            world: World::on_ports(case.peers, aead::chosen(), (Services::default(), 0), ends, queues),
             packets: Packets::new(case),
             allocator: devices.allocator()?,
             case,
@@ -156,48 +116,5 @@ impl Rig {
 
     fn passed(&self) -> bool {
         self.world.counters.sent.get() == self.turns * self.case.burst as u64
-    }
-}
-
-/// testpmd's own forwarding between two devices of each driver, a sample at a time.
-struct Floors {
-    core: usize,
-    version: Option<String>,
-    /// Nanoseconds a packet, by driver and kind.
-    samples: Vec<(Driver, &'static str, Vec<f64>)>,
-}
-
-impl Floors {
-    fn new(core: usize) -> Self {
-        let each = Driver::BOTH.into_iter().flat_map(|driver| FLOORS.map(|kind| (driver, kind, Vec::new())));
-        Self { core, version: testpmd::version(), samples: each.collect() }
-    }
-
-    fn sample(&mut self, part: &mut Part) -> io::Result<()> {
-        if self.version.is_none() {
-            return Ok(());
-        }
-        for (driver, kind, samples) in &mut self.samples {
-            let devices = [0, 1].map(|number| format!("{}{number}", driver.name()));
-            match testpmd::forward_for(FLOOR_SAMPLE, self.core, &devices, kind)? {
-                Some(rate) => samples.push(1e9 / rate),
-                None => part.lacks(&format!("{kind} on {}", driver.name()), "a testpmd that forwards"),
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self, part: &mut Part) {
-        let Some(version) = self.version else {
-            return part.lacks("testpmd's own forwarding", testpmd::MISSING);
-        };
-        for (driver, kind, mut samples) in self.samples {
-            if samples.is_empty() {
-                continue;
-            }
-            let (nanoseconds, spread) = median_and_spread(&mut samples);
-            let name = format!("testpmd {version}");
-            part.rows.push(Row::new(format!("{kind} on {}", driver.name()), &name, nanoseconds, spread));
-        }
     }
 }

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod dispatch;
 pub mod dpdk;
 pub mod engine;
+pub mod floors;
 pub mod generator;
 pub mod gotatun;
 pub mod handshakes;

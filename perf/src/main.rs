@@ -4,16 +4,20 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
+use jetway_aead::Backend;
 use jetway_engine::dpdk::device::Device;
 use jetway_engine::heap::HugePageHeap;
-use jetway_perf::result::Results;
+use jetway_perf::devices::Devices;
+use jetway_perf::floors::Floors;
+use jetway_perf::result::{Part, Results};
+use jetway_perf::rfc2544::Site;
 use jetway_perf::sample::Effort;
 use jetway_perf::traffic::Size;
 use jetway_perf::{
-    acceptance, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
+    acceptance, aead, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
     rfc2544, scale, system, under_test, workers,
 };
 
@@ -45,6 +49,9 @@ struct Global {
     /// Pieces of work (mostly bursts) in a round, whose median is the round's figure.
     #[arg(long, global = true, default_value_t = 64)]
     pieces: usize,
+    /// The AEAD backend that Jetway uses (avx512, aws-lc, rustcrypto), as on a CPU that has no better one.
+    #[arg(long, global = true, value_name = "BACKEND")]
+    aead: Option<Backend>,
 }
 
 #[derive(Subcommand)]
@@ -128,8 +135,12 @@ enum Command {
     Micro,
     /// Handshakes a second beside boringtun, their parts, and what packets notice of them.
     Handshakes,
-    /// Everything that needs no root.
-    All,
+    /// Everything that needs no namespace.
+    All {
+        /// Seconds after which no further part begins.
+        #[arg(long, default_value_t = 600)]
+        within: u64,
+    },
     /// Says what got slower between two runs, beyond noise; fails if something did.
     Compare {
         /// Results of the earlier run.
@@ -161,6 +172,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { command, global } = Arguments::parse();
+    if let Some(error) = global.aead.and_then(|backend| aead::choose(backend).err()) {
+        eprintln!("jetway-perf: {error}");
+        return ExitCode::FAILURE;
+    }
     let line: Vec<_> = std::env::args().skip(1).collect();
     let mut results = Results::new(format!("jetway-perf {}", line.join(" ")));
     let effort = Effort { rounds: global.rounds.max(1), pieces: global.pieces.max(1) };
@@ -219,8 +234,7 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
         }
         measurement => {
             measure(measurement, global, effort, results)?;
-            let goals = acceptance::goals(results);
-            results.quantities.extend(goals);
+            acceptance::judge(results);
             show(results, global)?;
         }
     }
@@ -244,16 +258,19 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
         Command::Dispatch => {
             pinned();
             results.extend(dispatch::measure(effort));
+            let measure = |devices: &mut _, floors: &mut _| dispatch::measure_on_devices(devices, floors, effort);
+            results.extend(on_dpdk(global.core, measure)?);
         }
         Command::Dpdk => {
             pinned();
-            results.extend(dpdk::measure(global.core, effort)?);
+            let measure = |devices: &mut _, floors: &mut _| dpdk::measure(devices, floors, effort);
+            results.extend(on_dpdk(global.core, measure)?);
         }
         Command::Workers => results.extend(workers::measure(global.core, effort)),
         Command::Pktgen { generator_core, trial, devices, generator_devices } => {
             let pair = |names: Vec<String>| <[String; 2]>::try_from(names).ok();
             let devices = pair(devices).zip(pair(generator_devices)).map(|(engine, generator)| [engine, generator]);
-            let site = rfc2544::Site { core: global.core, generator_core, devices, seconds: trial };
+            let site = Site { core: global.core, generator_core, devices, seconds: trial };
             results.extend(rfc2544::measure(&site)?);
         }
         Command::Micro => {
@@ -264,7 +281,7 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
             pinned();
             results.extend(handshakes::measure(effort, global.core));
         }
-        Command::All => all(global, effort, results)?,
+        Command::All { within } => all(global, effort, Duration::from_secs(within), results)?,
         // `run` sees to what measures nothing.
         Command::Compare { .. }
         | Command::Merge { .. }
@@ -277,41 +294,74 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
     Ok(())
 }
 
-/// Everything, within what `make perf` has for it. What starts threads of its own comes before this one is bound to a core.
-fn all(global: &Global, effort: Effort, results: &mut Results) -> io::Result<()> {
+/// Everything, within what `make perf` has for it. What starts threads of its own comes before this one is bound to a core,
+/// and DPDK last: whatever it does to the process, nothing is measured without it behind it.
+fn all(global: &Global, effort: Effort, within: Duration, results: &mut Results) -> io::Result<()> {
     let begun = Instant::now();
-    let done = |what: &str| eprintln!("{what}: done after {} s", begun.elapsed().as_secs());
-    results.extend(scale::measure(100_000));
-    done("scale");
-    results.extend(workers::measure(global.core, effort));
-    done("workers");
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    match cores.into_iter().map(|core| core.id).find(|core| *core != global.core) {
-        Some(generator_core) => {
-            let site = rfc2544::Site { core: global.core, generator_core, devices: None, seconds: 0.3 };
-            results.extend(rfc2544::measure(&site)?);
+    let core = global.core;
+    let mut part = |name: &str, measure: &mut dyn FnMut() -> io::Result<Part>| {
+        if begun.elapsed() > within {
+            results.lacks(name, &format!("time: {} s were over", within.as_secs()));
+            return Ok(());
         }
-        None => results.unmeasured.push("RFC 2544 through devices (lacking: a second core)".to_owned()),
+        match measure() {
+            Ok(part) => results.extend(part),
+            Err(error) => results.lacks(name, &format!("something that works: {error}")),
+        }
+        eprintln!("{name}: done after {} s", begun.elapsed().as_secs());
+        // If this is interrupted, what is known by then is kept.
+        write_json(results, global)
+    };
+    part("scale", &mut || Ok(scale::measure(100_000)))?;
+    part("workers", &mut || Ok(workers::measure(core, effort)))?;
+    part("pktgen", &mut || pktgen_on_memif(core))?;
+    part("micro", &mut || {
+        let is_pinned = system::pin(core);
+        let mut part = micro::measure(effort);
+        if !is_pinned {
+            part.lacks("anything on one core alone", &format!("the right to use core {core}"));
+        }
+        Ok(part)
+    })?;
+    part("handshakes", &mut || Ok(handshakes::measure(effort, core)))?;
+    part("engine", &mut || Ok(engine::measure(None, effort)))?;
+    part("dispatch", &mut || Ok(dispatch::measure(effort)))?;
+    part("dpdk", &mut || {
+        on_dpdk(core, |devices, floors| {
+            let mut part = dispatch::measure_on_devices(devices, floors, effort)?;
+            part.extend(dpdk::measure(devices, floors, effort)?);
+            Ok(part)
+        })
+    })
+}
+
+/// RFC 2544 with trials as short as this run has to have them, if there is another core for the generator.
+fn pktgen_on_memif(core: usize) -> io::Result<Part> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    match cores.into_iter().map(|core| core.id).find(|other| *other != core) {
+        Some(generator_core) => rfc2544::measure(&Site { core, generator_core, devices: None, seconds: 0.3 }),
+        None => {
+            let mut part = Part::default();
+            part.lacks("RFC 2544 through devices", "a second core");
+            Ok(part)
+        }
     }
-    done("pktgen");
-    if !system::pin(global.core) {
-        results.unmeasured.push(format!("anything on one core alone (lacking: the right to use core {})", global.core));
-    }
-    results.extend(micro::measure(effort));
-    done("micro");
-    results.extend(handshakes::measure(effort, global.core));
-    done("handshakes");
-    results.extend(engine::measure(None, effort));
-    done("engine");
-    results.extend(dispatch::measure(effort));
-    done("dispatch");
-    results.extend(dpdk::measure(global.core, effort)?);
-    done("dpdk");
-    Ok(())
+}
+
+/// What `measure` does on DPDK's devices in memory, with testpmd's own forwarding in turns with it.
+fn on_dpdk(core: usize, measure: impl FnOnce(&mut Devices, &mut Floors) -> io::Result<Part>) -> io::Result<Part> {
+    let (mut devices, mut floors) = (Devices::start(core, &[])?, Floors::new(core));
+    let mut part = measure(&mut devices, &mut floors)?;
+    floors.finish(&mut part);
+    Ok(part)
 }
 
 fn show(results: &Results, global: &Global) -> io::Result<()> {
     results.write_table(&mut io::stdout().lock())?;
+    write_json(results, global)
+}
+
+fn write_json(results: &Results, global: &Global) -> io::Result<()> {
     let Some(path) = &global.json else { return Ok(()) };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use jetway_aead::Aead;
 use jetway_pipelines::ids::{PortId, SlotIndex, WorkerId};
 use jetway_pipelines::lpm::Lpm;
 use jetway_pipelines::packet::{Frame, Parsed, checksum};
@@ -81,7 +80,7 @@ impl Bench {
             window.accept(counter, &mut spare)
         });
         let peer = world::peer(0);
-        world::give_session(0, &peer, Aead::best());
+        world::give_session(0, &peer, aead::chosen());
         self.one("peer's session", 1, |_| peer.sending_session().is_some());
         self.one("peer's endpoint", 1, |_| peer.endpoint.load());
     }
@@ -122,7 +121,7 @@ impl Bench {
     }
 
     fn sessions(&mut self, entries: usize, order: &[usize]) {
-        let (aead, layout) = (Aead::best(), world::layout(1));
+        let (aead, layout) = (aead::chosen(), world::layout(1));
         let mut slots = Slots::with_capacity(layout.slots_per_worker() as usize);
         for number in 0..entries {
             let (slot, peer) = (SlotIndex(number as u32), world::peer(number));

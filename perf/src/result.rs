@@ -143,7 +143,7 @@ pub struct Results {
 impl Results {
     /// No results yet of `command` on this machine.
     pub fn new(command: String) -> Self {
-        let aead = jetway_aead::Aead::best().backend().name().to_owned();
+        let aead = crate::aead::chosen().backend().name().to_owned();
         Self { cpu: system::cpu(), aead, commit: system::commit(), command, ..Self::default() }
     }
 
@@ -152,6 +152,11 @@ impl Results {
         self.rows.extend(part.rows);
         self.quantities.extend(part.quantities);
         self.unmeasured.extend(part.unmeasured);
+    }
+
+    /// Notes that `what` could not be measured, because this machine lacks `lacking`.
+    pub fn lacks(&mut self, what: &str, lacking: &str) {
+        self.unmeasured.push(lack(what, lacking));
     }
 
     /// Reads what [`Results::write_json`] wrote.
@@ -247,6 +252,17 @@ pub struct Part {
 impl Part {
     /// Notes that `what` could not be measured, because this machine lacks `lacking`.
     pub fn lacks(&mut self, what: &str, lacking: &str) {
-        self.unmeasured.push(format!("{what} (lacking: {lacking})"));
+        self.unmeasured.push(lack(what, lacking));
     }
+
+    /// Appends what another part found.
+    pub fn extend(&mut self, part: Self) {
+        self.rows.extend(part.rows);
+        self.quantities.extend(part.quantities);
+        self.unmeasured.extend(part.unmeasured);
+    }
+}
+
+fn lack(what: &str, lacking: &str) -> String {
+    format!("{what} (lacking: {lacking})")
 }

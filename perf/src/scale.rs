@@ -17,7 +17,6 @@ use jetway::kernel::{
 use jetway::node::peers::Peers;
 use jetway::node::tables::TablesBuilder;
 use jetway::uapi::{AllowedIpChange, PeerSet, SetRequest};
-use jetway_aead::Aead;
 use jetway_config::{Config, KeyFileFault, PublicKey, Surroundings};
 use jetway_engine::clock::Clock;
 use jetway_engine::exits::{PortAccess, PortShare};
@@ -37,6 +36,7 @@ use jetway_sync::published::Publisher;
 use jetway_sync::spsc::Consumer;
 use rand::SeedableRng;
 
+use crate::aead;
 use crate::line::Fountain;
 use crate::result::{Part, Quantity};
 use crate::sample::{self, time};
@@ -118,7 +118,7 @@ struct Engine {
 
 impl Engine {
     fn start() -> Self {
-        let (aead, layout, clock) = (Aead::best(), world::layout(1), Clock::start());
+        let (aead, layout, clock) = (aead::chosen(), world::layout(1), Clock::start());
         let (mut links, OtherEnds { handshaker, control, host, .. }) = links::connect(1);
         let mut publisher = Publisher::new(Arc::new(Tables::default()));
         let counters = Arc::new(WorkerCounters::default());
@@ -316,7 +316,7 @@ impl Changes {
 /// Adds and removes peers while a worker turns.
 fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     let first = control.peers.get(PeerIndex(0)).expect("there is a first peer");
-    let aead = Aead::best();
+    let aead = aead::chosen();
     let counter = SendCounter::new(0).expect("there is a generation 0");
     let now = control.engine.clock.now();
     first.endpoint.store(Endpoint::configured(traffic::endpoint(0)));

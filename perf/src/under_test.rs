@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jetway_aead::Aead;
 use jetway_engine::dpdk::device::Device;
 use jetway_engine::dpdk::port::Reception;
 
+use crate::aead;
 use crate::devices::Devices;
 use crate::traffic::MACS;
 use crate::world::{NOW, World};
@@ -21,7 +21,7 @@ pub fn run(core: usize, [wan, lan]: [Device; 2]) -> io::Result<()> {
     let wan = devices.open(wan, Some(MACS[0]), Reception::OwnAndMulticast)?;
     let lan = devices.open(lan, Some(MACS[1]), Reception::OwnAndMulticast)?;
     let ports = [wan.port, lan.port];
-    let mut world = World::on_ports(1, Aead::best(), (Services::default(), 0), [wan.queue, lan.queue], ());
+    let mut world = World::on_ports(1, aead::chosen(), (Services::default(), 0), [wan.queue, lan.queue], ());
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = Arc::clone(&stop);
     std::thread::spawn(move || {

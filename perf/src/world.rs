@@ -29,6 +29,7 @@ use jetway_pipelines::wireguard::send_counter::SendCounter;
 use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
 use jetway_sync::published::Publisher;
 
+use crate::aead;
 use crate::line::Line;
 use crate::traffic::{self, LISTEN_PORT, MACS, NEIGHBOUR, OUTER, ROUTER, SERVER};
 
@@ -121,7 +122,7 @@ impl World {
     pub fn with_services(peers: usize, services: Services, flows: usize) -> Self {
         let lines = [Line::default(), Line::default()];
         let queues = lines.each_ref().map(Line::queue);
-        Self::on_ports(peers, Aead::best(), (services, flows), queues, lines)
+        Self::on_ports(peers, aead::chosen(), (services, flows), queues, lines)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
-use jetway_aead::Aead;
 use jetway_pipelines::ids::{PeerIndex, WorkerId};
 use jetway_pipelines::time::Instant;
 use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieJar, Message};
@@ -16,6 +15,7 @@ use jetway_pipelines::wireguard::x25519::KeyPair;
 use jetway_pipelines::wireguard::{Endpoint, Handshaker, Peer};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use crate::aead;
 use crate::traffic;
 use crate::world::{self, TUNNEL};
 
@@ -44,7 +44,7 @@ impl Responder {
         let mut handshaker = Handshaker::new(Settings {
             slots_per_worker: layout.slots_per_worker(),
             layout,
-            aead: Aead::best(),
+            aead: aead::chosen(),
             randomness: Box::new(StdRng::seed_from_u64(3)),
             cookie_secrets: world::cookie_secrets(),
         });

@@ -18,7 +18,7 @@ use jetway_perf::sample::Effort;
 use jetway_perf::traffic::Size;
 use jetway_perf::{
     acceptance, aead, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
-    rfc2544, scale, system, under_test, workers,
+    rfc2544, scale, sink, system, under_test, workers,
 };
 
 /// As the process `jetway` has it.
@@ -122,6 +122,12 @@ enum Command {
         #[arg(long)]
         size: Size,
     },
+    /// The process that `pktgen` starts to take packets away: it reads orders, a number of seconds each.
+    Sink {
+        /// Where packets come.
+        #[arg(long)]
+        device: Device,
+    },
     /// Checks the hot stages against their budgets in instructions; fails if one is exceeded.
     Budgets {
         /// Writes the budgets anew instead.
@@ -218,6 +224,7 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
         Command::Generator { wan, lan, direction, size } => {
             generator::run(global.core, [wan, lan], direction, size)?;
         }
+        Command::Sink { device } => sink::run(global.core, device)?,
         Command::Budgets { update, file } => {
             let verdict = match update {
                 true => budgets::update(&file)?,
@@ -289,6 +296,7 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
         | Command::Publish { .. }
         | Command::UnderTest { .. }
         | Command::Generator { .. }
+        | Command::Sink { .. }
         | Command::Budgets { .. } => {}
     }
     Ok(())

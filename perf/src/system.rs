@@ -45,18 +45,58 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// The CPU time of a process, to the kernel's tick of mostly 10 ms; `None` if there is no such process.
-pub fn cpu_time(process: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Behind the name, which is in brackets and may hold anything: state is field 3, user and system time are 14 and 15.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
-    // SAFETY: it reads a constant of the kernel.
-    let second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Some(Duration::from_secs_f64(ticks as f64 / second.max(1) as f64))
+/// What a process's threads had of the cores, and how long they waited for one while others had it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoreTime {
+    /// Time that they ran.
+    pub ran: Duration,
+    /// Time that they could have run.
+    pub waited: Duration,
+}
+
+impl CoreTime {
+    /// Of a process up to now; nothing if there is no such process, or the kernel does not count.
+    pub fn of(process: u32) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+        texts.fold(Self::default(), |sum, text| {
+            let mut numbers = text.split_whitespace().map(|word| Duration::from_nanos(word.parse().unwrap_or(0)));
+            let mut next = || numbers.next().unwrap_or_default();
+            Self { ran: sum.ran + next(), waited: sum.waited + next() }
+        })
+    }
+
+    /// What was added since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { ran: self.ran.saturating_sub(before.ran), waited: self.waited.saturating_sub(before.waited) }
+    }
+
+    /// The share of the time in which they wanted to run in which they did not.
+    pub fn share_of_others(self) -> f64 {
+        let wanted = self.ran + self.waited;
+        if wanted.is_zero() { 0.0 } else { self.waited.as_secs_f64() / wanted.as_secs_f64() }
+    }
 }
 
 /// Binds this thread to a core, so that contestants share its caches and clock. Says whether that worked.
 pub fn pin(core: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: core })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_works_is_seen_to_have_run() {
+        let this = std::process::id();
+        let before = CoreTime::of(this);
+        let begun = thread_cpu_time();
+        while thread_cpu_time() < begun + Duration::from_millis(20) {}
+        let used = CoreTime::of(this).since(before);
+        // The kernel brings its figure up to date at its next tick.
+        assert!(used.ran >= Duration::from_millis(10), "{used:?}");
+        assert!((0.0..1.0).contains(&used.share_of_others()));
+        assert_eq!(CoreTime::of(u32::MAX), CoreTime::default());
+    }
 }

@@ -34,6 +34,7 @@ pub struct Testpmd {
     process: Child,
     output: BufReader<ChildStdout>,
     prefix: String,
+    ports: usize,
 }
 
 impl Testpmd {
@@ -56,7 +57,7 @@ impl Testpmd {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn()?;
         let output = process.stdout.take().ok_or_else(|| io::Error::other("testpmd has no output"))?;
-        Ok(Self { process, output: BufReader::new(output), prefix })
+        Ok(Self { process, output: BufReader::new(output), prefix, ports: devices.len() })
     }
 
     /// Waits for its first word on what its ports do: from then on it forwards.
@@ -69,7 +70,7 @@ impl Testpmd {
         let start = Instant::now();
         let (mut sum, mut seen) = (0.0, 0);
         let mut line = String::new();
-        while seen < 2 {
+        while seen < self.ports {
             line.clear();
             let ended = self.output.read_line(&mut line)? == 0;
             if ended || start.elapsed() > PATIENCE {

@@ -18,6 +18,7 @@ pub mod line;
 pub mod micro;
 pub mod order_process;
 pub mod plot;
+pub mod probes;
 pub mod process;
 pub mod publish;
 pub mod result;

@@ -17,8 +17,8 @@ use jetway_perf::rfc2544::Site;
 use jetway_perf::sample::Effort;
 use jetway_perf::traffic::Size;
 use jetway_perf::{
-    acceptance, aead, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, process, publish,
-    rfc2544, scale, sink, system, under_test, workers,
+    acceptance, aead, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, probes, process,
+    publish, rfc2544, scale, sink, system, under_test, workers,
 };
 
 /// As the process `jetway` has it.
@@ -141,6 +141,12 @@ enum Command {
     Micro,
     /// Handshakes a second beside boringtun, their parts, and what packets notice of them.
     Handshakes,
+    /// What health checks of many servers take of a core.
+    Probes {
+        /// How many servers.
+        #[arg(long, default_value_t = 10_000)]
+        servers: u32,
+    },
     /// Everything that needs no namespace.
     All {
         /// Seconds after which no further part begins.
@@ -255,8 +261,9 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
         }
     };
     match command {
-        // It has threads of its own, which the kernel shall spread.
+        // They have threads of their own, which the kernel shall spread.
         Command::Scale { peers } => results.extend(scale::measure(peers)),
+        Command::Probes { servers } => results.extend(probes::measure(servers)?),
         Command::Process { peers, jetway } => results.extend(process::measure(&jetway, peers)?),
         Command::Engine { vary } => {
             pinned();
@@ -321,6 +328,7 @@ fn all(global: &Global, effort: Effort, within: Duration, results: &mut Results)
         write_json(results, global)
     };
     part("scale", &mut || Ok(scale::measure(100_000)))?;
+    part("probes", &mut || probes::measure(10_000))?;
     part("workers", &mut || Ok(workers::measure(core, effort)))?;
     part("pktgen", &mut || pktgen_on_memif(core))?;
     part("micro", &mut || {

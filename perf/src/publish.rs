@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::plot;
-use crate::result::{Better, Quantity, Results};
+use crate::result::{Better, Quantity, Results, Row};
 
 /// Between these lines of the README stands what [`section`] makes.
 const BEGIN: &str = "<!-- figures: made by `jetway-perf publish`, not by hand -->";
@@ -92,8 +92,68 @@ fn write_section(text: &mut String, results: &Results) -> std::fmt::Result {
             write_goal(text, quantity)?;
         }
     }
+    write_devices(text, results)?;
+    write_end_to_end(text, results)?;
     if !results.unmeasured.is_empty() {
         writeln!(text, "\nNot measured here: {}.", results.unmeasured.join("; "))?;
+    }
+    Ok(())
+}
+
+/// RFC 2544: rates, and the latency that is added at half of the highest one without loss.
+fn write_devices(text: &mut String, results: &Results) -> std::fmt::Result {
+    let rates =
+        results.rows.iter().filter(|row| row.scenario.starts_with("throughput ") && row.scenario.ends_with(" NDR"));
+    let mut rates = rates.peekable();
+    if rates.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "\n| through net_memif, RFC 2544 | size | NDR Mpps | PDR Mpps | at full load | latency at half NDR: p50 us | p99 | p99.9 | back-to-back |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|---|")?;
+    for row in rates {
+        let scenario = row.scenario.trim_start_matches("throughput ").trim_end_matches(" NDR");
+        let (size, peer, ndr) = (&row.size, &row.peer, row.mpps);
+        let rate = |name: &str| {
+            let row = results.row(&format!("throughput {scenario} {name}"), size, row.flows, peer);
+            row.map_or("-".to_owned(), |row| format!("{:.2}", row.mpps))
+        };
+        let what = format!("{scenario} {size}, {peer}");
+        let quantity = |name: String| {
+            let quantity = results.quantities.iter().find(|quantity| quantity.name == name);
+            quantity.map_or("-".to_owned(), |quantity| format!("{:.0}", quantity.value))
+        };
+        let [median, most, nearly_all] =
+            ["p50", "p99", "p99.9"].map(|share| quantity(format!("latency at half NDR, {what}: {share}")));
+        let (pdr, full, burst) = (rate("PDR"), rate("at full load"), quantity(format!("back-to-back, {what}")));
+        writeln!(
+            text,
+            "| {scenario}, {peer} | {size} | {ndr:.2} | {pdr} | {full} | {median} | {most} | {nearly_all} | {burst} |"
+        )?;
+    }
+    Ok(())
+}
+
+/// Beside wireguard-go, where everything else is the same.
+fn write_end_to_end(text: &mut String, results: &Results) -> std::fmt::Result {
+    let mut rows =
+        results.rows.iter().filter(|row| row.scenario.starts_with("end to end: ") && row.peer == "jetway").peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(text, "\n| end to end, in namespaces | jetway | wireguard-go | as good |\n|---|---|---|---|")?;
+    for ours in rows {
+        let Some(theirs) = results.row(&ours.scenario, &ours.size, ours.flows, "wireguard-go") else { continue };
+        let figure = |row: &Row| match (row.gbps, row.size.is_empty()) {
+            (Some(gbps), true) => format!("{gbps:.2} Gbit/s"),
+            (_, false) => format!("{:.1} thousand packets/s", row.mpps * 1e3),
+            (None, true) => format!("{:.3} ms", row.ns_per_packet / 1e6),
+        };
+        let what = ours.scenario.trim_start_matches("end to end: ");
+        let ratio = theirs.ratio.unwrap_or_default();
+        writeln!(text, "| {what} | {} | {} | {ratio:.2} times |", figure(ours), figure(theirs))?;
     }
     Ok(())
 }
@@ -123,6 +183,30 @@ mod tests {
         let text = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
         assert_eq!(with_section(&text, "new\n"), Some(format!("above\n{BEGIN}\nnew\n{END}\nbelow\n")));
         assert_eq!(with_section("above\n", "new\n"), None);
+    }
+
+    #[test]
+    fn devices_and_the_way_end_to_end_have_tables_where_they_were_measured() {
+        let row = |scenario: &str, peer: &str, ns| Row::new(scenario, peer, ns, 0.0).size("64", 64.0).flows(1, None);
+        let ping = |peer: &str, ns, ratio| Row {
+            ratio: Some(ratio),
+            flows: Some(1),
+            ..Row::new("end to end: ping p50", peer, ns, 0.0)
+        };
+        let results = Results {
+            rows: vec![
+                row("throughput io NDR", "testpmd 1", 500.0),
+                row("throughput io PDR", "testpmd 1", 400.0),
+                ping("jetway", 2e5, 1.0),
+                ping("wireguard-go", 3e5, 1.5),
+            ],
+            quantities: vec![Quantity::new("latency at half NDR, io 64, testpmd 1: p99", 12.3, "us")],
+            ..Results::default()
+        };
+        let section = section(&results);
+        assert!(section.contains("| io, testpmd 1 | 64 | 2.00 | 2.50 | - | - | 12 | - | - |"), "{section}");
+        assert!(section.contains("| ping p50 | 0.200 ms | 0.300 ms | 1.50 times |"), "{section}");
+        assert!(!super::section(&Results::default()).contains("RFC 2544"));
     }
 
     /// A number stated twice is checked to agree.

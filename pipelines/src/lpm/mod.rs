@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use address::Prefix;
+use node::Node;
 use trie::Trie;
 
 /// Prefixes of both address families with a value each; the longest prefix that contains an address wins.
@@ -70,13 +71,21 @@ impl<V> Lpm<V> {
         }
     }
 
-    /// Has memory fetched that [`Lpm::lookup`] of `address` will need. For many lookups in a row in a large table: when all
-    /// are announced before the first is made, they wait for memory together.
+    /// Begins to have memory fetched that [`Lpm::lookup`] of `address` will need; `None` if there is nothing to wait for.
+    ///
+    /// For many lookups in a row in a large table: when this is done for all of them, then [`Approach::go_on`] for all, they wait
+    /// for memory together.
     #[inline]
-    pub fn prefetch(&self, address: IpAddr) {
+    pub fn approach(&self, address: IpAddr) -> Option<Approach<'_, V>> {
         match address {
-            IpAddr::V4(address) => self.v4.prefetch(address.to_bits()),
-            IpAddr::V6(address) => self.v6.prefetch(address.to_bits()),
+            IpAddr::V4(address) => {
+                let address = address.to_bits();
+                self.v4.approach(address).map(|node| Approach(Last::V4(node, address)))
+            }
+            IpAddr::V6(address) => {
+                let address = address.to_bits();
+                self.v6.approach(address).map(|node| Approach(Last::V6(node, address)))
+            }
         }
     }
 
@@ -92,6 +101,28 @@ impl<V> Lpm<V> {
     pub fn iter(&self) -> impl Iterator<Item = (IpNet, &V)> {
         let v4 = self.v4.iter().map(|(prefix, value)| (net_v4(prefix), value));
         v4.chain(self.v6.iter().map(|(prefix, value)| (net_v6(prefix), value)))
+    }
+}
+
+/// A lookup that has come to the last node on its way, whose memory is being fetched.
+#[derive(Debug)]
+pub struct Approach<'t, V>(Last<'t, V>);
+
+/// The last node on the way of an address.
+#[derive(Debug)]
+enum Last<'t, V> {
+    V4(&'t Node<u32, V>, u32),
+    V6(&'t Node<u128, V>, u128),
+}
+
+impl<V> Approach<'_, V> {
+    /// Has the last memory fetched that the lookup needs.
+    #[inline]
+    pub fn go_on(&self) {
+        match &self.0 {
+            Last::V4(node, address) => node.prefetch_slot(*address),
+            Last::V6(node, address) => node.prefetch_slot(*address),
+        }
     }
 }
 

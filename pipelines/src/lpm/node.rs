@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jetway_aead::prefetch_read;
+
 use super::address::{Address, Prefix, STRIDE};
 
 /// What hangs in a place of the trie: a lone prefix, or a node for several.
@@ -74,14 +76,17 @@ impl<A: Address, V: Clone> Slot<A, V> {
 ///  a prefix that ends in the chunk             ^^^^^^ -> values, at heap place (1 << n) | first n bits of the chunk
 ///  a prefix that covers the whole chunk               ^^^^ -> slots, at place chunk
 /// ```
+///
+/// What every lookup needs comes first, so that it is fetched at once.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Node<A, V> {
     base: A,
-    values_at: u64,
-    slots_at: u64,
-    values: Vec<V>,
-    slots: Vec<Slot<A, V>>,
     shift: u8,
+    slots_at: u64,
+    slots: Vec<Slot<A, V>>,
+    values_at: u64,
+    values: Vec<V>,
 }
 
 /// Where a prefix belongs at a node.
@@ -170,10 +175,23 @@ impl<A: Address, V> Node<A, V> {
         if is_set(self.slots_at, chunk) { self.slots.get(rank(self.slots_at, chunk)) } else { None }
     }
 
-    /// Whether no node hangs below this one: its stride is the address's last.
+    /// How many strides of the address come after the node's own.
     #[inline]
-    pub(super) fn is_last(&self) -> bool {
-        self.shift == 0
+    pub(super) fn strides_below(&self) -> u8 {
+        self.shift / STRIDE
+    }
+
+    /// Has its memory fetched, without what hangs in it.
+    pub(super) fn prefetch(&self) {
+        prefetch_read(&self.base);
+        prefetch_read(&self.values_at);
+    }
+
+    /// Has the place fetched in which what belongs to `address` hangs.
+    pub(super) fn prefetch_slot(&self, address: A) {
+        if let Some(slot) = self.chunk(address).and_then(|chunk| self.slot(chunk)) {
+            prefetch_read(slot);
+        }
     }
 
     /// What hangs at `chunk`, to be changed.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jetway_aead::prefetch_read;
-
 use super::address::{Address, Prefix};
 use super::node::{Node, Place, Slot};
 
@@ -54,19 +52,22 @@ impl<A: Address, V> Trie<A, V> {
         best
     }
 
-    /// Has the end of the way fetched that a lookup of `address` will go. The ends are most of a large trie's memory.
-    pub(super) fn prefetch(&self, address: A) {
+    /// Goes the way of a lookup up to the last node, and has that fetched. Nodes before are few, and so in the cache.
+    pub(super) fn approach(&self, address: A) -> Option<&Node<A, V>> {
         let mut next = self.root.as_ref();
         while let Some(Slot::Node(node)) = next {
-            let Some(chunk) = node.chunk(address) else { return };
-            next = node.slot(chunk);
-            if node.is_last() {
-                if let Some(leaf) = next {
-                    prefetch_read(leaf);
-                }
-                return;
+            if node.strides_below() == 0 {
+                return Some(node);
+            }
+            next = node.slot(node.chunk(address)?);
+            if node.strides_below() == 1
+                && let Some(Slot::Node(last)) = next
+            {
+                last.prefetch();
+                return Some(last);
             }
         }
+        None
     }
 
     /// The value of exactly `prefix`.

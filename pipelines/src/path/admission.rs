@@ -38,6 +38,11 @@ impl Admission {
         Self { limiter, known: KnownEndpoints::new(KNOWN_ENDPOINTS, key) }
     }
 
+    /// Has the memory fetched that [`Admission::remember`] of `from` needs.
+    pub fn prefetch(&self, from: Endpoint) {
+        self.known.prefetch(from.remote);
+    }
+
     /// Notes where an authentic data message came from: what comes from there is not a stranger's.
     pub fn remember(&mut self, from: Endpoint, now: Instant) {
         self.known.note(now, from.remote);

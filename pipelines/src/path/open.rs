@@ -63,7 +63,7 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
         run.refusal = check_session(run, pipeline, scene).err();
     }
     let authentic = decrypt(packets, &messages, pipeline);
-    prefetch_owners(packets, &messages, pipeline, scene.tables);
+    prefetch_acceptance(packets, &messages, pipeline, scene);
     accept(packets, &messages, authentic, pipeline, scene, out);
 }
 
@@ -199,17 +199,20 @@ fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipe
     authentic
 }
 
-/// Has the ways fetched to the peers to whom inner sources belong that were not seen just before: with many peers they are not
-/// in the cache.
-fn prefetch_owners<B: PacketBuf>(
+/// Has memory fetched that sessions need which were not heard just before: the ways to whom their inner sources belong, and the
+/// places where it is noted that somebody is known there. With many peers they are not in the cache.
+fn prefetch_acceptance<B: PacketBuf>(
     packets: &Packets<'_, B>,
     messages: &Messages,
     pipeline: &Pipeline<B>,
-    tables: &Tables,
+    scene: &Scene<'_>,
 ) {
     if messages.runs.len() == 1 {
         return;
     }
+    let tables = scene.tables;
+    let second = scene.now.as_seconds() as u32;
+    let mut approaches = ArrayVec::<_, BURST>::new_const();
     for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
         let Some(first) = messages_of_run.first() else { continue };
         let Some(run) = messages.runs.get(usize::from(first.run)) else { continue };
@@ -217,13 +220,19 @@ fn prefetch_owners<B: PacketBuf>(
         else {
             continue;
         };
+        if receiver.noted != Some(second) {
+            pipeline.admission.prefetch(Source::of(&packet.parsed).endpoint());
+        }
         // What was forged has no packet in it; then the hint leads nowhere.
         if let Some(source) = source_of(packet.buffer.data())
             && receiver.allowed_source != Some((tables.epoch, source))
             && let Some(tunnel) = tables.tunnel(run.tunnel)
         {
-            tunnel.allowed_ips.prefetch(source);
+            approaches.extend(tunnel.allowed_ips.approach(source));
         }
+    }
+    for approach in &approaches {
+        approach.go_on();
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
+
 use super::classify::may_forward;
 use super::icmp;
 use super::outputs::Outputs;
-use super::packet::{Origin, Packet, Packets, Verdict};
+use super::packet::{BURST, Origin, Packet, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
@@ -65,14 +67,18 @@ fn prefetch_peers<B>(packets: &Packets<'_, B>, tables: &Tables) {
         return;
     }
     let mut last = None;
+    let mut approaches = ArrayVec::<_, BURST>::new_const();
     for packet in packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route)) {
         let destination = packet.parsed.destination;
         if last.replace(destination) != Some(destination)
             && let Some(Route::Tunnel(tunnel)) = tables.routes.lookup(destination)
             && let Some(tunnel) = tables.tunnel(*tunnel)
         {
-            tunnel.allowed_ips.prefetch(destination);
+            approaches.extend(tunnel.allowed_ips.approach(destination));
         }
+    }
+    for approach in &approaches {
+        approach.go_on();
     }
 }
 

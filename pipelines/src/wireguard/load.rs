@@ -16,6 +16,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use jetway_aead::prefetch_read;
+
 use super::constants::REJECT_AFTER_TIME;
 use crate::time::Instant;
 
@@ -191,6 +193,15 @@ impl KnownEndpoints {
     pub fn new(capacity: usize, key: [u64; 4]) -> Self {
         let sets = capacity.div_ceil(WAYS).next_power_of_two();
         Self { hasher: hasher(key), sets: vec![[Entry::default(); WAYS]; sets].into() }
+    }
+
+    /// Has the memory fetched that [`KnownEndpoints::note`] of `from` needs.
+    pub fn prefetch(&self, from: SocketAddr) {
+        if let Some([first, .., last]) = self.sets.get(self.place(from).0) {
+            // A set may lie in two cache lines.
+            prefetch_read(first);
+            prefetch_read(last);
+        }
     }
 
     /// Notes that an authentic message came from `from`. Once for a run of a peer's packets is enough.

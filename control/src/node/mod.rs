@@ -82,7 +82,7 @@ pub enum NodeError {
     #[error(transparent)]
     Aead(#[from] jetway_aead::Unsupported),
     /// An AEAD that this build does not have.
-    #[error("this build has no AVX2 kernel, because aws-lc-rs is as fast there: use [engine] aead = \"auto\"")]
+    #[error("this build has no kernel for AVX2: use [engine] aead = \"auto\", which takes aws-lc-rs on such a CPU")]
     NoAvx2,
     /// No random bytes.
     #[error("the kernel gives no random bytes: {0}")]

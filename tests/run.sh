@@ -85,7 +85,7 @@ build_release() {
 
 # Counts of instructions do not depend on the machine's load, so they are checked where times cannot be.
 part_budgets() {
-  step build-release cargo build --locked --release --workspace --bins || return
+  build_release || return
   step budgets "$TARGET/release/jetway-perf" budgets
 }
 

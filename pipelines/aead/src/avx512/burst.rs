@@ -1,12 +1,14 @@
 //! A burst on its way through the kernel: what is done in which order.
 //!
 //! Packets are sorted by length, because lanes that work together take the time of the longest. Ciphertext is authenticated after it
-//! is made and before it is undone; either way the whole window at once, as it stays in the caches.
+//! is made and before it is undone; either way sixteen packets at once, which the nearest cache holds from the one to the other.
 
+use std::mem::MaybeUninit;
 use std::slice;
 
+use super::chacha20::GROUP;
 use super::packets::{Packets, WINDOW, text_length};
-use super::sixteen::Sixteens;
+use super::sixteen::Sixteen;
 use super::stream;
 use super::tag;
 use crate::{OpenJob, SealJob, aws_lc};
@@ -40,7 +42,8 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
         return aws_lc::seal_burst(jobs);
     }
     let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
-    let packets = Packets::of(buffers, any_key);
+    let mut packets = Packets::new(any_key);
+    packets.take(buffers);
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
     unsafe { seal(&packets) };
     if packets.count < jobs.len() {
@@ -56,7 +59,8 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
         return aws_lc::open_burst(jobs);
     }
     let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
-    let packets = Packets::of(buffers, any_key);
+    let mut packets = Packets::new(any_key);
+    packets.take(buffers);
     // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
     let mut authentic = unsafe { open(&packets) };
     for &job in &packets.jobs[..packets.count] {
@@ -76,15 +80,17 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn seal(packets: &Packets<'_>) {
-    let mut sixteens = Sixteens::new();
-    sixteens.fill(packets);
-    // SAFETY: the caller's promise.
-    unsafe {
-        sixteens.apply_last_blocks(packets, u64::MAX);
-        stream::apply(packets, &sixteens, 0..packets.with_full_blocks());
-        tag::write_all(packets, &sixteens);
+    let mut place = MaybeUninit::uninit();
+    for first in (0..packets.count).step_by(GROUP) {
+        let sixteen = Sixteen::make(&mut place, packets, first);
+        // SAFETY: the caller's promise.
+        unsafe {
+            sixteen.apply_last_blocks(packets, first, u16::MAX);
+            stream::apply(packets, sixteen, first, 0..packets.with_full_blocks(first));
+            tag::write(packets, sixteen, first);
+        }
     }
-    sixteens.wipe();
+    Sixteen::wipe(&mut place);
 }
 
 /// Authenticates packets, and decrypts those that are authentic. Returns which are: a bit for each.
@@ -93,25 +99,29 @@ unsafe fn seal(packets: &Packets<'_>) {
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn open(packets: &Packets<'_>) -> u64 {
-    let mut sixteens = Sixteens::new();
-    sixteens.fill(packets);
-    // SAFETY: the caller's promise.
-    let authentic = unsafe { tag::compare_all(packets, &sixteens) };
-    // SAFETY: the caller's promise.
-    unsafe { sixteens.apply_last_blocks(packets, authentic) };
-    let mut packet = 0;
-    let end = packets.with_full_blocks();
-    while packet < end {
-        // The next run of authentic packets, which in a burst without forged ones is the whole.
-        packet += (authentic >> packet).trailing_zeros() as usize;
-        let run = (!(authentic.checked_shr(packet as u32).unwrap_or(0))).trailing_zeros() as usize;
-        let range = packet.min(end)..(packet + run).min(end);
-        packet += run;
+    let mut place = MaybeUninit::uninit();
+    let mut all_authentic = 0;
+    for first in (0..packets.count).step_by(GROUP) {
+        let sixteen = Sixteen::make(&mut place, packets, first);
         // SAFETY: the caller's promise.
-        unsafe { stream::apply(packets, &sixteens, range) };
+        let authentic = unsafe { tag::compare(packets, sixteen, first) };
+        all_authentic |= u64::from(authentic) << first;
+        // SAFETY: the caller's promise.
+        unsafe { sixteen.apply_last_blocks(packets, first, authentic) };
+        let mut packet = 0;
+        let end = packets.with_full_blocks(first);
+        while packet < end {
+            // The next run of authentic packets, which in a burst without forged ones is the whole.
+            packet += (authentic >> packet).trailing_zeros() as usize;
+            let run = (!(authentic.checked_shr(packet as u32).unwrap_or(0))).trailing_zeros() as usize;
+            let range = packet.min(end)..(packet + run).min(end);
+            packet += run;
+            // SAFETY: the caller's promise.
+            unsafe { stream::apply(packets, sixteen, first, range) };
+        }
     }
-    sixteens.wipe();
-    authentic
+    Sixteen::wipe(&mut place);
+    all_authentic
 }
 
 /// Whether the kernel is faster than aws-lc on so many packets of these lengths. Measured in core cycles on Sapphire Rapids: aws-lc takes

@@ -22,6 +22,7 @@ mod stream;
 mod tag;
 
 use std::arch::x86_64::{__m512i, _mm512_setzero_si512};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -33,10 +34,10 @@ type Vector = __m512i;
 /// Overwrites secrets with zero bytes, whatever the compiler thinks of that.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn wipe(secrets: &mut [Vector]) {
+fn wipe(secrets: &mut [MaybeUninit<Vector>]) {
     for secret in secrets {
         // SAFETY: a reference is valid and aligned.
-        unsafe { ptr::write_volatile(secret, _mm512_setzero_si512()) }
+        unsafe { ptr::write_volatile(secret, MaybeUninit::new(_mm512_setzero_si512())) }
     }
     compiler_fence(Ordering::SeqCst);
 }

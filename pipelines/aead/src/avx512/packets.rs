@@ -32,11 +32,10 @@ pub(super) struct Packets<'a> {
 }
 
 impl<'a> Packets<'a> {
-    /// Takes those that are for the kernel, which [`text_length`] tells, of at most a window: key, counter, buffer and its length.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn of(jobs: impl Iterator<Item = (&'a Key, u64, *mut u8, usize)>, any_key: &'a Key) -> Self {
-        let mut packets = Self {
+    /// None yet. [`Packets::take`] fills it where it is, as a copy would take its time.
+    #[inline(always)]
+    pub(super) fn new(any_key: &'a Key) -> Self {
+        Self {
             count: 0,
             keys: [any_key; WINDOW],
             counters: [0; WINDOW],
@@ -44,27 +43,39 @@ impl<'a> Packets<'a> {
             lengths: [0; WINDOW],
             jobs: [0; WINDOW],
             nonce_prefix: 0,
-        };
-        // Local, as a sum in memory would be waited for again and again.
-        let (mut count, mut is_sorted, mut shortest) = (0, true, u32::MAX);
-        for (job, (key, counter, buffer, length)) in jobs.take(WINDOW).enumerate() {
-            let Some(length) = text_length(length) else { continue };
-            let length = length as u32;
-            packets.set(count % WINDOW, (key, counter, buffer, length, job as u8));
-            count += 1;
-            is_sorted &= length <= shortest;
-            shortest = length;
         }
-        packets.count = count;
-        if !is_sorted {
-            packets.sort();
+    }
+
+    /// Takes those that are for the kernel, which [`text_length`] tells, of at most a window: key, counter, buffer and its length. Once.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn take(&mut self, jobs: impl Iterator<Item = (&'a Key, u64, *mut u8, usize)>) {
+        // Local, as a sum in memory would be waited for again and again. For the same reason the loop has few variables.
+        let mut count = 0;
+        for (job, (key, counter, buffer, length)) in (0..WINDOW).zip(jobs) {
+            let Some(length) = text_length(length) else { continue };
+            self.set(count % WINDOW, (key, counter, buffer, length as u32, job as u8));
+            count += 1;
+        }
+        self.count = count;
+        if !self.is_sorted() {
+            self.sort();
         }
         if let Some(last) = count.checked_sub(1) {
             for place in count..count.next_multiple_of(16) {
-                packets.set(place, packets.get(last));
+                self.set(place, self.get(last));
             }
         }
-        packets
+    }
+
+    /// Whether none is longer than the one before. What is not there has length zero.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn is_sorted(&self) -> bool {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| load(&self.lengths.as_chunks::<16>().0[row]));
+        let longer_next = |row, next_row| _mm512_cmplt_epu32_mask(row, _mm512_alignr_epi32::<1>(next_row, row));
+        let none = _mm512_setzero_si512();
+        (longer_next(a, b) | longer_next(b, c) | longer_next(c, d) | longer_next(d, none)) == 0
     }
 
     #[inline(always)]
@@ -97,9 +108,10 @@ impl<'a> Packets<'a> {
         }
     }
 
-    /// How many of the packets have full blocks of text before their last block, which may be full as well.
-    pub(super) fn with_full_blocks(&self) -> usize {
-        self.lengths[..self.count].partition_point(|&length| full_blocks(length) > 0)
+    /// How many of the sixteen packets from `first` on have full blocks of text before their last block, which may be full as well.
+    pub(super) fn with_full_blocks(&self, first: usize) -> usize {
+        let end = self.count.min(first + 16);
+        self.lengths[first..end].partition_point(|&length| full_blocks(length) > 0)
     }
 }
 

@@ -98,8 +98,8 @@ impl Batch {
         let r = split(r_low, r_high);
         let r = [r[0], r[1], _mm512_xor_si512(r[2], _mm512_set1_epi64(BLOCK_BIT))];
         Self {
-            texts: std::array::from_fn(|lane| packets.texts[first + lane].cast_const()),
-            lengths: std::array::from_fn(|lane| packets.lengths[first + lane]),
+            texts: packets.texts.as_chunks().0[first / LANES].map(<*mut u8>::cast_const),
+            lengths: packets.lengths.as_chunks().0[first / LANES],
             r: power(r),
             state: [_mm512_setzero_si512(); 3],
         }

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
-use super::packets::{Packets, WINDOW, full_blocks, load};
+use super::packets::{Packets, full_blocks, load};
 use super::poly1305::LANES;
 use super::{Vector, wipe};
 
@@ -39,74 +39,11 @@ pub(super) struct Sixteen {
     last_blocks: [Vector; GROUP],
 }
 
-/// All packets of a window, by sixteen.
-pub(super) struct Sixteens {
-    made: [MaybeUninit<Sixteen>; WINDOW / GROUP],
-    count: usize,
-}
-
-impl Sixteens {
-    pub(super) fn new() -> Self {
-        Self { made: [const { MaybeUninit::uninit() }; WINDOW / GROUP], count: 0 }
-    }
-
-    /// Makes those of the packets, once.
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn fill(&mut self, packets: &Packets<'_>) {
-        let places = self.made.iter_mut().take(packets.count.div_ceil(GROUP));
-        for (index, place) in places.enumerate() {
-            Sixteen::make(place, packets, index * GROUP);
-            self.count = index + 1;
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn all(&self) -> &[Sixteen] {
-        // SAFETY: `fill` made so many.
-        unsafe { self.made[..self.count].assume_init_ref() }
-    }
-
-    /// Encrypts or decrypts the last block of each packet whose bit is set.
-    ///
-    /// # Safety
-    /// The texts of those must be valid for reads and writes.
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) unsafe fn apply_last_blocks(&self, packets: &Packets<'_>, chosen: u64) {
-        for (index, sixteen) in self.all().iter().enumerate() {
-            let first = index * GROUP;
-            let mut chosen = chosen >> first;
-            let texts = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
-            for (keystream, (text, &length)) in sixteen.last_blocks.iter().zip(texts) {
-                let start = full_blocks(length) * BLOCK as u32;
-                // Without a branch on whether the packet is chosen. The mask for 64 bytes is all ones.
-                let mask = _bzhi_u64((chosen & 1).wrapping_neg(), length - start);
-                chosen >>= 1;
-                let text = text.wrapping_add(start as usize).cast();
-                // SAFETY: the bytes of the mask are the end of the text. Others are neither read nor written.
-                unsafe {
-                    let block = _mm512_maskz_loadu_epi8(mask, text);
-                    _mm512_mask_storeu_epi8(text, mask, _mm512_xor_si512(block, *keystream));
-                }
-            }
-        }
-    }
-
-    /// Forgets it all.
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn wipe(&mut self) {
-        const VECTORS: usize = size_of::<Sixteen>() / size_of::<Vector>();
-        for sixteen in &mut self.made[..self.count] {
-            // SAFETY: a `Sixteen` is vectors and nothing else, and was made.
-            wipe(unsafe { &mut *sixteen.as_mut_ptr().cast::<[Vector; VECTORS]>() });
-        }
-    }
-}
-
 impl Sixteen {
     /// Of the packets from `first` on. In place, as a copy would take its time.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn make(place: &mut MaybeUninit<Self>, packets: &Packets<'_>, first: usize) {
+    pub(super) fn make<'a>(place: &'a mut MaybeUninit<Self>, packets: &Packets<'_>, first: usize) -> &'a Self {
         // With eight packets or fewer, one half of the lanes makes the first blocks, the other the last.
         let is_half = packets.count - first <= LANES;
         let upper = if is_half { first } else { first + LANES };
@@ -136,14 +73,45 @@ impl Sixteen {
             let one_time_keys = OneTimeKeys::from_words(&add_initial!(first_blocks, &initial));
             (one_time_keys, transpose!(add_initial!(last_blocks, &initial_last)))
         };
-        let place = place.as_mut_ptr();
+        let fields = place.as_mut_ptr();
         // SAFETY: the place is borrowed for writing. This writes all of it.
         unsafe {
-            (&raw mut (*place).key).write(key);
-            (&raw mut (*place).nonce).write(nonce);
-            (&raw mut (*place).one_time_keys).write(one_time_keys);
-            (&raw mut (*place).last_blocks).write(last_blocks);
+            (&raw mut (*fields).key).write(key);
+            (&raw mut (*fields).nonce).write(nonce);
+            (&raw mut (*fields).one_time_keys).write(one_time_keys);
+            (&raw mut (*fields).last_blocks).write(last_blocks);
+            place.assume_init_ref()
         }
+    }
+
+    /// Encrypts or decrypts the last block of each packet whose bit is set, of those from `first` on.
+    ///
+    /// # Safety
+    /// The texts of those must be valid for reads and writes.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) unsafe fn apply_last_blocks(&self, packets: &Packets<'_>, first: usize, chosen: u16) {
+        let mut chosen = u64::from(chosen);
+        let texts = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
+        for (keystream, (text, &length)) in self.last_blocks.iter().zip(texts) {
+            let start = full_blocks(length) * BLOCK as u32;
+            // Without a branch on whether the packet is chosen. The mask for 64 bytes is all ones.
+            let mask = _bzhi_u64((chosen & 1).wrapping_neg(), length - start);
+            chosen >>= 1;
+            let text = text.wrapping_add(start as usize).cast();
+            // SAFETY: the bytes of the mask are the end of the text. Others are neither read nor written.
+            unsafe {
+                let block = _mm512_maskz_loadu_epi8(mask, text);
+                _mm512_mask_storeu_epi8(text, mask, _mm512_xor_si512(block, *keystream));
+            }
+        }
+    }
+
+    /// Forgets what was made in a place, if anything was.
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn wipe(place: &mut MaybeUninit<Self>) {
+        const VECTORS: usize = size_of::<Sixteen>() / size_of::<Vector>();
+        // SAFETY: a `Sixteen` is vectors and nothing else, and the places of vectors that may be uninitialised are written alone.
+        wipe(unsafe { &mut *place.as_mut_ptr().cast::<[MaybeUninit<Vector>; VECTORS]>() });
     }
 }
 

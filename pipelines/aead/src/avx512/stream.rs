@@ -1,29 +1,33 @@
-//! The full blocks of text, of all packets one after the other, through ChaCha20.
+//! The full blocks of text, of sixteen packets one after the other, through ChaCha20.
 //!
 //! Which packet a lane's block belongs to is found without a branch: a bit marks each block that is the first of a packet, so the number
-//! of marks up to a lane tells how many packets further it is. Sixteen blocks come from sixteen packets at most, which lie in two
-//! neighbouring sixteens, so one permutation of two vectors fetches what a lane needs of its packet.
+//! of marks up to a lane tells how many packets further it is. One permutation fetches what the lanes need of their packets.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::ptr;
+use std::{ptr, slice};
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
-use super::packets::{LONGEST, Packets, WINDOW, full_blocks, load};
-use super::sixteen::{BLOCK, BLOCK_COUNTER, KEY, NONCE, Sixteens};
+use super::packets::{LONGEST, Packets, full_blocks, load};
+use super::sixteen::{BLOCK, BLOCK_COUNTER, KEY, NONCE, Sixteen};
 use super::{Vector, wipe};
 use crate::prefetch::prefetch_line;
 
 /// Words of marks for as many blocks as there may be, and the mark behind the last.
-const MARKS: usize = WINDOW * LONGEST / BLOCK / GROUP + 1;
+const MARKS: usize = LONGEST / BLOCK + 1;
 
-/// The blocks of a range of packets.
-struct Stream {
+/// The blocks of a range of sixteen packets.
+struct Stream<'a> {
+    sixteen: &'a Sixteen,
+    texts: &'a [*mut u8; GROUP],
     /// Bit by bit: whether a packet's blocks begin here, not counting the first packet.
     marks: [u16; MARKS],
     /// Of each packet: how many blocks are before it.
-    starts: [u32; WINDOW],
+    starts: [u32; GROUP],
     total: usize,
+    /// What a lane without a block works on, as an exposed address.
+    idle_text: usize,
 }
 
 /// Sixteen blocks of it.
@@ -33,49 +37,56 @@ struct Group {
     addresses: [Vector; 2],
 }
 
-/// Encrypts or decrypts the full blocks of these packets, each of which must have some.
+/// Encrypts or decrypts the full blocks of a range of the sixteen packets from `first` on, each of which must have some.
 ///
 /// # Safety
 /// The texts of the packets must be valid for reads and writes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-pub(super) unsafe fn apply(packets: &Packets<'_>, sixteens: &Sixteens, range: Range<usize>) {
+pub(super) unsafe fn apply(packets: &Packets<'_>, sixteen: &Sixteen, first: usize, range: Range<usize>) {
     if range.is_empty() {
         return;
     }
-    // A lane without a block works on this one.
-    let mut idle = [_mm512_setzero_si512()];
+    let mut idle = [MaybeUninit::new(_mm512_setzero_si512())];
     let idle_text = idle.as_mut_ptr().expose_provenance();
     let mut groups = [Group::new(packets), Group::new(packets)];
-    let [first, second] = &mut groups;
-    let stream = Stream::new(packets, range.clone());
+    let [one, other] = &mut groups;
+    let stream = Stream::new(packets, sixteen, first, range.clone(), idle_text);
     let mut packet = range.start;
     let mut block = 0;
     while block < stream.total {
-        packet = first.take(&stream, packets, sixteens, packet, block, idle_text);
+        packet = one.take(&stream, packet, block);
         block += GROUP;
         // SAFETY: the addresses are of blocks of text that the caller vouches for, or of `idle`.
         unsafe {
             if block < stream.total {
-                packet = second.take(&stream, packets, sixteens, packet, block, idle_text);
+                packet = other.take(&stream, packet, block);
                 block += GROUP;
-                apply_two(first, second);
+                apply_two(one, other);
             } else {
-                first.apply();
+                one.apply();
             }
         }
     }
     wipe(&mut idle);
-    first.wipe();
-    second.wipe();
+    one.wipe();
+    other.wipe();
 }
 
-impl Stream {
+impl<'a> Stream<'a> {
     #[inline(always)]
-    fn new(packets: &Packets<'_>, range: Range<usize>) -> Self {
-        let mut stream = Self { marks: [0; MARKS], starts: [0; WINDOW], total: 0 };
+    fn new(
+        packets: &'a Packets<'_>,
+        sixteen: &'a Sixteen,
+        first: usize,
+        range: Range<usize>,
+        idle_text: usize,
+    ) -> Self {
+        let texts = &packets.texts.as_chunks().0[first / GROUP];
+        let lengths: &[u32; GROUP] = &packets.lengths.as_chunks().0[first / GROUP];
+        let mut stream = Self { sixteen, texts, marks: [0; MARKS], starts: [0; GROUP], total: 0, idle_text };
         for packet in range {
             stream.starts[packet] = stream.total as u32;
-            stream.total += full_blocks(packets.lengths[packet]) as usize;
+            stream.total += full_blocks(lengths[packet]) as usize;
             stream.marks[stream.total / GROUP] |= 1 << (stream.total % GROUP);
         }
         stream
@@ -99,45 +110,33 @@ impl Group {
     /// them. Returns the same for the next blocks.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn take(
-        &mut self,
-        stream: &Stream,
-        packets: &Packets<'_>,
-        sixteens: &Sixteens,
-        packet: usize,
-        block: usize,
-        idle_text: usize,
-    ) -> usize {
+    fn take(&mut self, stream: &Stream<'_>, packet: usize, block: usize) -> usize {
         let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let up_to_lane = _mm512_sub_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(2), lanes), _mm512_set1_epi32(1));
         let marks = stream.marks[block / GROUP];
         let beginnings = _mm512_popcnt_epi32(_mm512_and_si512(_mm512_set1_epi32(i32::from(marks)), up_to_lane));
-        let base = packet / GROUP;
-        let index = _mm512_add_epi32(_mm512_set1_epi32((packet % GROUP) as i32), beginnings);
-        let [low, high] = neighbours(sixteens.all(), base);
-        let fetch = |low: Vector, high: Vector| _mm512_permutex2var_epi32(low, index, high);
+        // Behind the last block a lane may count one packet too many. The permutations take that for the first.
+        let index = _mm512_add_epi32(_mm512_set1_epi32(packet as i32), beginnings);
 
-        for word in 0..8 {
-            self.initial[KEY + word] = fetch(low.key[word], high.key[word]);
+        for (word, words) in self.initial[KEY..].iter_mut().zip(&stream.sixteen.key) {
+            *word = _mm512_permutexvar_epi32(index, *words);
         }
-        for word in 0..2 {
-            self.initial[NONCE + word] = fetch(low.nonce[word], high.nonce[word]);
+        for (word, words) in self.initial[NONCE..].iter_mut().zip(&stream.sixteen.nonce) {
+            *word = _mm512_permutexvar_epi32(index, *words);
         }
-        let [low, high] = neighbours(stream.starts.as_chunks::<GROUP>().0, base);
-        let start = fetch(load(low), load(high));
+        let start = _mm512_permutexvar_epi32(index, load(&stream.starts));
         let of_text = _mm512_sub_epi32(_mm512_add_epi32(_mm512_set1_epi32(block as i32), lanes), start);
         // The text begins with block 1.
         self.initial[BLOCK_COUNTER] = _mm512_add_epi32(of_text, _mm512_set1_epi32(1));
 
         let offset = _mm512_slli_epi32::<6>(of_text);
-        let index = _mm512_add_epi32(index, _mm512_set1_epi32((base * GROUP) as i32));
-        // Behind the last block a lane may count one packet too many.
-        let index = _mm512_min_epu32(index, _mm512_set1_epi32(WINDOW as i32 - 1));
         let has_block = u16::MAX.checked_shr(GROUP.saturating_sub(stream.total - block) as u32).unwrap_or(0);
-        let idle_text = _mm512_set1_epi64(idle_text as i64);
+        let idle_text = _mm512_set1_epi64(stream.idle_text as i64);
+        let texts = stream.texts.as_ptr().cast::<Vector>();
+        // SAFETY: sixteen addresses of 64 bits are two vectors.
+        let [low, high] = unsafe { [_mm512_loadu_si512(texts.cast()), _mm512_loadu_si512(texts.add(1).cast())] };
         let address = |index: __m256i, offset: __m256i, has_block: __mmask8| {
-            // SAFETY: the index is below the length of the array.
-            let text = unsafe { _mm512_i32gather_epi64::<8>(index, packets.texts.as_ptr().cast()) };
+            let text = _mm512_permutex2var_epi64(low, _mm512_cvtepu32_epi64(index), high);
             let text = _mm512_add_epi64(text, _mm512_cvtepu32_epi64(offset));
             _mm512_mask_mov_epi64(idle_text, has_block, text)
         };
@@ -175,7 +174,9 @@ impl Group {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
     fn wipe(&mut self) {
-        wipe(&mut self.initial[KEY..KEY + 8]);
+        let key = self.initial[KEY..KEY + 8].as_mut_ptr().cast::<MaybeUninit<Vector>>();
+        // SAFETY: the eight vectors, which may as well be uninitialised.
+        wipe(unsafe { slice::from_raw_parts_mut(key, 8) });
     }
 }
 
@@ -187,13 +188,6 @@ unsafe fn apply_two(first: &Group, second: &Group) {
     let [words, other_words] = two_groups!(&first.initial, &second.initial);
     exclusive_or!(first, words);
     exclusive_or!(second, other_words);
-}
-
-/// The element at `index` and the one behind it, where there are any.
-#[inline(always)]
-fn neighbours<T>(all: &[T], index: usize) -> [&T; 2] {
-    let last = all.len() - 1;
-    [&all[index.min(last)], &all[(index + 1).min(last)]]
 }
 
 /// Adds the initial state to a group's words, and combines each block of text with what comes of it. A macro for the same reason

@@ -1,66 +1,62 @@
-//! The tags of a window: written behind their packets, or compared with what is there.
+//! The tags of sixteen packets: written behind their texts, or compared with what is there.
 
 use std::arch::x86_64::*;
 use std::ptr;
 
-use super::chacha20::GROUP;
-use super::packets::{Packets, WINDOW};
+use super::Vector;
+use super::packets::Packets;
 use super::poly1305::{LANES, Tags, tags};
-use super::sixteen::Sixteens;
+use super::sixteen::Sixteen;
 use crate::TAG_LENGTH;
 
-/// Writes behind each text its tag.
+/// The last block: the lengths of the AAD and of the text.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn without_aad(lengths: Vector) -> [Vector; 2] {
+    [_mm512_setzero_si512(), lengths]
+}
+
+/// Writes behind each text from `first` on its tag.
 ///
 /// # Safety
 /// The texts must be valid for reads, and 16 bytes behind them for writes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-pub(super) unsafe fn write_all(packets: &Packets<'_>, sixteens: &Sixteens) {
-    // The lengths of the AAD and of the text.
-    let without_aad = |lengths| [_mm512_setzero_si512(), lengths];
-    for (index, sixteen) in sixteens.all().iter().enumerate() {
-        let first = index * GROUP;
+pub(super) unsafe fn write(packets: &Packets<'_>, sixteen: &Sixteen, first: usize) {
+    // SAFETY: the caller's promise.
+    let halves = unsafe { tags(packets, first, &sixteen.one_time_keys, |lengths| without_aad(lengths)) };
+    let tags = halves.map(|tags| in_bytes(tags));
+    let tags = tags.as_flattened().iter();
+    let places = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
+    for ((text, &length), tag) in places.zip(tags) {
         // SAFETY: the caller's promise.
-        let halves = unsafe { tags(packets, first, &sixteen.one_time_keys, without_aad) };
-        let tags = halves.map(|tags| in_bytes(tags));
-        let tags = tags.as_flattened().iter();
-        let places = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
-        for ((text, &length), tag) in places.zip(tags) {
-            // SAFETY: the caller's promise.
-            unsafe { text.add(length as usize).cast::<[u8; TAG_LENGTH]>().write(*tag) };
-        }
+        unsafe { text.add(length as usize).cast::<[u8; TAG_LENGTH]>().write(*tag) };
     }
 }
 
-/// Compares what is behind each text with its tag. Returns a bit for each packet, set where they are equal.
+/// Compares what is behind each text from `first` on with its tag. Returns a bit for each packet, set where they are equal.
 ///
 /// # Safety
 /// The texts, and 16 bytes behind them, must be valid for reads.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-pub(super) unsafe fn compare_all(packets: &Packets<'_>, sixteens: &Sixteens) -> u64 {
-    let mut equal = 0;
-    // The lengths of the AAD and of the text.
-    let without_aad = |lengths| [_mm512_setzero_si512(), lengths];
-    for (index, sixteen) in sixteens.all().iter().enumerate() {
-        let first = index * GROUP;
-        // SAFETY: the caller's promise.
-        let [lower, upper] = unsafe { tags(packets, first, &sixteen.one_time_keys, without_aad) };
-        // SAFETY: the caller's promise.
-        unsafe {
-            equal |= u64::from(compare(packets, first, lower)) << first;
-            if packets.count > first + LANES {
-                equal |= u64::from(compare(packets, first + LANES, upper)) << (first + LANES);
-            }
-        }
-    }
+pub(super) unsafe fn compare(packets: &Packets<'_>, sixteen: &Sixteen, first: usize) -> u16 {
+    // SAFETY: the caller's promise.
+    let [lower, upper] = unsafe { tags(packets, first, &sixteen.one_time_keys, |lengths| without_aad(lengths)) };
+    let count = packets.count - first;
+    // SAFETY: the caller's promise.
+    let equal = unsafe {
+        let lower = u16::from(compare_eight(packets, first, lower));
+        let upper = if count > LANES { u16::from(compare_eight(packets, first + LANES, upper)) } else { 0 };
+        lower | upper << LANES
+    };
     // The lanes behind the last packet repeat it.
-    if packets.count == 0 { 0 } else { equal & u64::MAX >> (WINDOW - packets.count) }
+    equal & u16::MAX.checked_shr(16_u32.saturating_sub(count as u32)).unwrap_or(0)
 }
 
 /// # Safety
-/// As for [`compare_all`].
+/// As for [`compare`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-unsafe fn compare(packets: &Packets<'_>, first: usize, [low, high]: Tags) -> __mmask8 {
+unsafe fn compare_eight(packets: &Packets<'_>, first: usize, [low, high]: Tags) -> __mmask8 {
     // SAFETY: the eight addresses and lengths from `first` on are 64 and 32 bytes. The gathers read the 16 bytes behind each text.
     unsafe {
         let texts = _mm512_loadu_si512(packets.texts[first..first + LANES].as_ptr().cast());

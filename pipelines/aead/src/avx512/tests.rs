@@ -1,9 +1,10 @@
 //! The kernel's parts with nonces and AAD of any kind, which the packet path has no use for, under published vectors.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::packets::Packets;
-use super::sixteen::{OneTimeKeys, Sixteens};
+use super::sixteen::{OneTimeKeys, Sixteen};
 use super::{poly1305, stream};
 use crate::vectors::{Vector, all};
 use crate::{Backend, Key};
@@ -18,15 +19,22 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let mut texts = vec![[&vector.plaintext[..], &[0; 16]].concat(); copies];
     let packets_of = |texts: &mut [Vec<u8>]| {
         let buffers = texts.iter_mut().map(|text| (&key, counter, text.as_mut_ptr(), text.len()));
-        Packets { nonce_prefix: u32::from_le_bytes(*prefix), ..Packets::of(buffers, &key) }
+        let mut packets = Packets { nonce_prefix: u32::from_le_bytes(*prefix), ..Packets::new(&key) };
+        packets.take(buffers);
+        packets
     };
     let packets = packets_of(&mut texts);
-    let mut sixteens = Sixteens::new();
-    sixteens.fill(&packets);
-    // SAFETY: the texts are vectors of their own, with 16 bytes of room.
-    unsafe {
-        sixteens.apply_last_blocks(&packets, u64::MAX);
-        stream::apply(&packets, &sixteens, 0..packets.with_full_blocks());
+    let mut place = MaybeUninit::uninit();
+    let mut one_time_keys = None;
+    let last = (copies - 1) / 16 * 16;
+    for first in (0..copies).step_by(16) {
+        let sixteen = Sixteen::make(&mut place, &packets, first);
+        // SAFETY: the texts are vectors of their own, with 16 bytes of room.
+        unsafe {
+            sixteen.apply_last_blocks(&packets, first, u16::MAX);
+            stream::apply(&packets, sixteen, first, 0..packets.with_full_blocks(first));
+        }
+        one_time_keys = Some(sixteen.one_time_keys);
     }
     let mut text = texts.pop().expect("one copy at least");
     text.truncate(length);
@@ -40,9 +48,8 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let mut inputs = vec![input; copies];
     let packets = packets_of(&mut inputs);
     let last_block = |_| [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
-    let (sixteen, first) = (&sixteens.all()[(copies - 1) / 16], (copies - 1) / 16 * 16);
     // SAFETY: the inputs are read alone.
-    let tags = unsafe { poly1305::tags(&packets, first, &sixteen.one_time_keys, last_block) };
+    let tags = unsafe { poly1305::tags(&packets, last, &one_time_keys.expect("a copy"), last_block) };
     // SAFETY: four vectors are two times two times eight words.
     let words: [[[u64; 8]; 2]; 2] = unsafe { std::mem::transmute(tags) };
     let [low, high] = words[(copies - 1) % 16 / 8].map(|half| u128::from(half[(copies - 1) % 8]));
@@ -74,7 +81,8 @@ fn tag_of(r: Block, s: Block, message: &[Block]) -> Block {
     let mut text: Vec<u8> = before.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
     text.extend([0; 16]);
     let key = Key::new(&[0; 32]);
-    let packets = Packets::of([(&key, 0, text.as_mut_ptr(), text.len())].into_iter(), &key);
+    let mut packets = Packets::new(&key);
+    packets.take([(&key, 0, text.as_mut_ptr(), text.len())].into_iter());
     // SAFETY: the text is read alone.
     let [[low, high], _] = unsafe { poly1305::tags(&packets, 0, &keys, |_| last.map(everywhere)) };
     [low, high].map(|half| _mm_cvtsi128_si64(_mm512_castsi512_si128(half)) as u64)

@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::packet::ecn::{self, Dscp};
 use crate::packet::ipv4::Fragmentation;
+use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::Checksum;
-use crate::packet::{EtherType, Parsed, Protocol, ipv4, ipv6, udp};
+use crate::packet::{EtherType, Parsed, Protocol, bytes_at_mut, ipv4, ipv6, udp};
 
 /// What stands between the two IP headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,11 +84,7 @@ impl Encapsulation {
         }
     }
 
-    /// Puts the packet in `buffer`, parsed as `inner`, into an outer one.
-    ///
-    /// The outer header shows the inner traffic class: both lie in the operator's network (RFC 2983 section 3.1), and
-    /// its ECN field is as RFC 6040 section 4.1 has it. Routers may cut the outer packet only if they may cut the
-    /// inner one (RFC 2003 section 3.1). `entropy` tells flows apart.
+    /// Puts the packet in `buffer`, parsed as `inner`, into an outer one: see [`Headers::put`].
     pub fn wrap<B: PacketBuf>(
         self,
         buffer: &mut B,
@@ -96,92 +93,208 @@ impl Encapsulation {
         entropy: u64,
         ip_id: &mut u16,
     ) -> Result<(), NoRoom> {
-        let traffic_class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
-        let protocol = self.put_shim(buffer, inner, ends, entropy)?;
-        let payload = buffer.data().len();
+        let carried = if inner.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+        Headers::outer(self, ends, carried).put(buffer, inner, entropy, ip_id)
+    }
+}
+
+/// Room for all headers that are put before a packet: Ethernet, IPv6 and UDP are the longest, with 62 bytes.
+pub const HEADERS_ROOM: usize = 64;
+
+/// Headers before packets to one server, in which only what differs from packet to packet is missing.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// They end where this ends, so that all of it is copied, whatever their length.
+    bytes: [u8; HEADERS_ROOM],
+    length: u8,
+    outer: Outer,
+}
+
+/// The outer packet whose headers have to be completed.
+#[derive(Clone, Copy, Debug)]
+enum Outer {
+    /// There is none.
+    Nothing,
+    /// Over IPv4; with the sum of what is known of the header.
+    V4(Encapsulation, u16),
+    /// Over IPv6.
+    V6(Encapsulation),
+}
+
+impl Headers {
+    /// The headers of outer packets between these ends, which carry packets of this kind.
+    pub fn outer(encapsulation: Encapsulation, ends: Ends, carried: EtherType) -> Self {
+        let mut headers = Self::link(&[]);
+        let protocol = match encapsulation {
+            Encapsulation::Ipip if carried == EtherType::IPV4 => Protocol::IPV4,
+            Encapsulation::Ipip => Protocol::IPV6,
+            Encapsulation::Gre => {
+                let [high, low] = carried.0.to_be_bytes();
+                headers.prepend(&[0, 0, high, low]);
+                Protocol::GRE
+            }
+            Encapsulation::Gue => {
+                let mut header = [0; udp::HEADER_LENGTH];
+                udp::write(&mut header, 0, GUE_PORT, 0, Checksum::None);
+                headers.prepend(&header);
+                Protocol::UDP
+            }
+        };
+        let traffic_class = 0;
         match ends {
             Ends::V4 { source, destination } => {
-                let fragmentation = if inner.dont_fragment {
-                    Fragmentation::Forbidden
-                } else {
-                    *ip_id = ip_id.wrapping_add(1);
-                    Fragmentation::Allowed { identification: *ip_id }
-                };
-                let total = payload + ipv4::HEADER_LENGTH;
-                let total_length = u16::try_from(total).map_err(|_| NoRoom(total))?;
-                buffer.grow_front(ipv4::HEADER_LENGTH)?;
-                let header = ipv4::Header {
-                    source,
-                    destination,
-                    protocol,
-                    traffic_class,
-                    ttl: HOPS,
-                    fragmentation,
-                    total_length,
-                };
-                if let Some(place) = buffer.data_mut().first_chunk_mut() {
-                    header.write(place);
-                }
+                let mut bytes = [0; ipv4::HEADER_LENGTH];
+                let fragmentation = Fragmentation::Allowed { identification: 0 };
+                let (ttl, total_length) = (HOPS, 0);
+                ipv4::Header { source, destination, protocol, traffic_class, ttl, fragmentation, total_length }
+                    .write(&mut bytes);
+                let known = !u16::from_be_bytes([bytes[10], bytes[11]]);
+                headers.prepend(&bytes);
+                headers.outer = Outer::V4(encapsulation, known);
             }
             Ends::V6 { source, destination } => {
-                let payload_length = u16::try_from(payload).map_err(|_| NoRoom(payload))?;
-                buffer.grow_front(ipv6::HEADER_LENGTH)?;
-                let flow_label = (entropy >> 32) as u32 & 0x000f_ffff;
-                let header = ipv6::Header {
-                    source,
-                    destination,
-                    protocol,
-                    traffic_class,
-                    flow_label,
-                    hop_limit: HOPS,
-                    payload_length,
-                };
-                if let Some(place) = buffer.data_mut().first_chunk_mut() {
-                    header.write(place);
-                }
+                let mut bytes = [0; ipv6::HEADER_LENGTH];
+                let (hop_limit, flow_label, payload_length) = (HOPS, 0, 0);
+                ipv6::Header { source, destination, protocol, traffic_class, flow_label, hop_limit, payload_length }
+                    .write(&mut bytes);
+                headers.prepend(&bytes);
+                headers.outer = Outer::V6(encapsulation);
             }
         }
-        Ok(())
+        headers
     }
 
-    /// Writes what stands between the IP headers, and gives the protocol that the outer one names.
-    fn put_shim<B: PacketBuf>(
-        self,
+    /// A link-layer header alone.
+    pub fn link(header: &[u8]) -> Self {
+        Self { bytes: [0; HEADERS_ROOM], length: 0, outer: Outer::Nothing }.behind(header)
+    }
+
+    /// These behind a link-layer header.
+    #[must_use]
+    pub fn behind(mut self, link: &[u8]) -> Self {
+        self.prepend(link);
+        self
+    }
+
+    fn prepend(&mut self, header: &[u8]) {
+        let end = HEADERS_ROOM - usize::from(self.length);
+        // Whatever is put together here fits: see `HEADERS_ROOM`.
+        if let Some(place) = end.checked_sub(header.len()).and_then(|start| self.bytes.get_mut(start..end)) {
+            place.copy_from_slice(header);
+            self.length += header.len() as u8;
+        }
+    }
+
+    /// Puts the headers before the packet in `buffer`, parsed as `inner`.
+    ///
+    /// The outer header shows the inner traffic class: both lie in the operator's network (RFC 2983 section 3.1), and
+    /// its ECN field is as RFC 6040 section 4.1 has it. Routers may cut the outer packet only if they may cut the
+    /// inner one (RFC 2003 section 3.1). `entropy` tells flows apart. The buffer needs [`HEADERS_ROOM`].
+    #[inline]
+    pub fn put<B: PacketBuf>(
+        &self,
         buffer: &mut B,
         inner: &Parsed,
-        ends: Ends,
         entropy: u64,
-    ) -> Result<Protocol, NoRoom> {
-        match self {
-            Self::Ipip => Ok(if inner.is_ipv4() { Protocol::IPV4 } else { Protocol::IPV6 }),
-            Self::Gre => {
-                let EtherType(ethertype) = if inner.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-                buffer.grow_front(GRE_LENGTH)?;
-                if let Some(place) = buffer.data_mut().first_chunk_mut::<GRE_LENGTH>() {
-                    let [high, low] = ethertype.to_be_bytes();
-                    *place = [0, 0, high, low];
+        ip_id: &mut u16,
+    ) -> Result<(), NoRoom> {
+        let packet = buffer.data().len();
+        let length = u16::try_from(packet + HEADERS_ROOM).map_err(|_| NoRoom(packet))? - HEADERS_ROOM as u16;
+        buffer.grow_front(HEADERS_ROOM)?;
+        let place = buffer.data_mut().first_chunk_mut().ok_or(NoRoom(HEADERS_ROOM))?;
+        *place = self.bytes;
+        match self.outer {
+            Outer::Nothing => {}
+            Outer::V4(encapsulation, known) => {
+                complete_v4(place, encapsulation, known, inner, length, ip_id);
+                if encapsulation == Encapsulation::Gue {
+                    complete_gue(place, length, entropy);
                 }
-                Ok(Protocol::GRE)
             }
-            Self::Gue => {
-                let length = buffer.data().len() + udp::HEADER_LENGTH;
-                let length = u16::try_from(length).map_err(|_| NoRoom(length))?;
-                buffer.grow_front(udp::HEADER_LENGTH)?;
-                let source_port = FIRST_DYNAMIC_PORT | entropy as u16;
-                let write = |buffer: &mut B, checksum| {
-                    if let Some(place) = buffer.data_mut().first_chunk_mut() {
-                        udp::write(place, source_port, GUE_PORT, length, checksum);
-                    }
-                };
-                write(buffer, Checksum::None);
-                // Over IPv6 a zero checksum needs a receiver that was told so (RFC 6935): a stock one was not.
-                if let Ends::V6 { source, destination } = ends {
-                    let checksum = udp::checksum_of(source.into(), destination.into(), buffer.data());
-                    write(buffer, Checksum::Value(checksum));
+            Outer::V6(encapsulation) => {
+                complete_v6(place, encapsulation, inner, length, entropy);
+                if encapsulation == Encapsulation::Gue {
+                    complete_gue(place, length, entropy);
+                    checksum_gue(buffer);
                 }
-                Ok(Protocol::UDP)
             }
         }
+        buffer.trim_front(HEADERS_ROOM - usize::from(self.length));
+        Ok(())
+    }
+}
+
+/// Fills in an IPv4 header around a packet of `length` bytes, with its checksum.
+#[inline]
+fn complete_v4(
+    place: &mut [u8; HEADERS_ROOM],
+    encapsulation: Encapsulation,
+    known: u16,
+    inner: &Parsed,
+    length: u16,
+    ip_id: &mut u16,
+) {
+    let (identification, flags) = if inner.dont_fragment {
+        (0, 0x4000)
+    } else {
+        *ip_id = ip_id.wrapping_add(1);
+        (*ip_id, 0)
+    };
+    let shim = encapsulation.shim();
+    let class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
+    let total = length + (ipv4::HEADER_LENGTH + shim) as u16;
+    // All these words were zero in the sum so far, but for the version beside the class.
+    let sum = u32::from(known) + u32::from(class) + u32::from(total) + u32::from(identification) + u32::from(flags);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    let at = HEADERS_ROOM - shim - ipv4::HEADER_LENGTH;
+    if let Some(header) = bytes_at_mut::<{ ipv4::HEADER_LENGTH }>(place, at) {
+        header[1] = class;
+        [header[2], header[3]] = total.to_be_bytes();
+        [header[4], header[5]] = identification.to_be_bytes();
+        [header[6], header[7]] = u16::to_be_bytes(flags);
+        [header[10], header[11]] = checksum.to_be_bytes();
+    }
+}
+
+/// Fills in an IPv6 header around a packet of `length` bytes.
+#[inline]
+fn complete_v6(
+    place: &mut [u8; HEADERS_ROOM],
+    encapsulation: Encapsulation,
+    inner: &Parsed,
+    length: u16,
+    entropy: u64,
+) {
+    let shim = encapsulation.shim();
+    let class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
+    let flow_label = (entropy >> 32) as u32 & 0x000f_ffff;
+    let at = HEADERS_ROOM - shim - ipv6::HEADER_LENGTH;
+    if let Some([first @ .., high, low]) = bytes_at_mut::<6>(place, at) {
+        *first = (6 << 28 | u32::from(class) << 20 | flow_label).to_be_bytes();
+        [*high, *low] = (length + shim as u16).to_be_bytes();
+    }
+}
+
+/// Fills in GUE's UDP header.
+#[inline]
+fn complete_gue(place: &mut [u8; HEADERS_ROOM], length: u16, entropy: u64) {
+    if let Some(header) = bytes_at_mut(place, HEADERS_ROOM - udp::HEADER_LENGTH) {
+        let source_port = FIRST_DYNAMIC_PORT | entropy as u16;
+        udp::write(header, source_port, GUE_PORT, length + udp::HEADER_LENGTH as u16, Checksum::None);
+    }
+}
+
+/// Fills in GUE's checksum over IPv6: that it is zero a receiver must have been told (RFC 6935), and a stock one was not.
+fn checksum_gue<B: PacketBuf>(buffer: &mut B) {
+    let at = HEADERS_ROOM - udp::HEADER_LENGTH;
+    let Some((head, datagram)) = buffer.data().split_at_checked(at) else { return };
+    let Some(Ok(ip)) = head.last_chunk::<{ ipv6::HEADER_LENGTH }>().map(|header| Ipv6::parse_quote(header)) else {
+        return;
+    };
+    let checksum = udp::checksum_of(ip.source.into(), ip.destination.into(), datagram);
+    if let Some(field) = bytes_at_mut(buffer.data_mut(), at + udp::CHECKSUM_OFFSET) {
+        *field = checksum.to_be_bytes();
     }
 }
 

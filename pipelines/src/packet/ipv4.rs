@@ -147,39 +147,27 @@ impl Header {
     /// Writes the header with its checksum.
     #[inline]
     pub fn write(&self, header: &mut [u8; HEADER_LENGTH]) {
-        let [l0, l1] = self.total_length.to_be_bytes();
+        let Protocol(protocol) = self.protocol;
         let (identification, flags) = match self.fragmentation {
-            Fragmentation::Forbidden => (0u16, 0x40),
+            Fragmentation::Forbidden => (0u16, 0x4000u16),
             Fragmentation::Allowed { identification } => (identification, 0),
         };
-        let [i0, i1] = identification.to_be_bytes();
-        let [s0, s1, s2, s3] = self.source.octets();
-        let [d0, d1, d2, d3] = self.destination.octets();
-        let Protocol(protocol) = self.protocol;
-        *header = [
-            0x45,
-            self.traffic_class,
-            l0,
-            l1,
-            i0,
-            i1,
-            flags,
-            0,
-            self.ttl,
-            protocol,
-            0,
-            0,
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ];
-        let [c0, c1] = checksum::checksum(header).to_be_bytes();
-        header[10] = c0;
-        header[11] = c1;
+        let (source, destination) = (self.source.octets(), self.destination.octets());
+        let class = u16::from_be_bytes([0x45, self.traffic_class]);
+        let hops = u16::from_be_bytes([self.ttl, protocol]);
+        // Summed before it is written: reading bytes that were just written one by one has to wait for each of them.
+        let sum = Sum::ZERO.bytes(&source).bytes(&destination).word(class).word(hops);
+        let sum = sum.word(self.total_length).word(identification).word(flags);
+        let mut field = |at: usize, value: [u8; 2]| [header[at], header[at + 1]] = value;
+        field(0, class.to_be_bytes());
+        field(2, self.total_length.to_be_bytes());
+        field(4, identification.to_be_bytes());
+        field(6, flags.to_be_bytes());
+        field(8, hops.to_be_bytes());
+        field(10, sum.checksum().to_be_bytes());
+        let (_, addresses) = header.split_at_mut(12);
+        let (to_source, to_destination) = addresses.split_at_mut(4);
+        to_source.copy_from_slice(&source);
+        to_destination.copy_from_slice(&destination);
     }
 }

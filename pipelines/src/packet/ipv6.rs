@@ -45,7 +45,7 @@ impl Ipv6 {
     }
 
     /// As [`Ipv6::parse`], for the beginning of a packet that may have been cut anywhere behind the extension headers.
-    pub(super) fn parse_quote(data: &[u8]) -> Result<Self, IpError> {
+    pub(crate) fn parse_quote(data: &[u8]) -> Result<Self, IpError> {
         Self::read(data, |length| Ok(data.get(..length).unwrap_or(data)))
     }
 

@@ -12,13 +12,13 @@ use crate::tables::Tables;
 /// Turns [`Verdict::Emit`] into a frame that is ready to send, or lets the packet wait for the neighbour.
 pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
     // Packets of a burst mostly have the same next hop.
-    let mut last: Option<Way> = None;
+    let mut last: Option<LinkHeaders> = None;
     for packet in packets.iter_mut() {
         let Verdict::Emit { port, next_hop } = packet.verdict else { continue };
-        let way = match &last {
-            Some(way) if way.next_hop == next_hop && way.port == port => way,
-            Some(_) | None => match Way::find(port, next_hop, tables) {
-                Ok(way) => &*last.insert(way),
+        let headers = match &last {
+            Some(last) if last.next_hop == next_hop && last.port == port => last,
+            Some(_) | None => match LinkHeaders::find(port, next_hop, tables) {
+                Ok(headers) => &*last.insert(headers),
                 Err(verdict) => {
                     packet.verdict = verdict;
                     continue;
@@ -28,7 +28,7 @@ pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
         packet.verdict = match packet.buffer.grow_front(ethernet::HEADER_LENGTH) {
             Ok(()) => match packet.buffer.data_mut().split_first_chunk_mut() {
                 Some((header, [first, ..])) => {
-                    *header = if *first >> 4 == 4 { way.ipv4 } else { way.ipv6 };
+                    *header = if *first >> 4 == 4 { headers.ipv4 } else { headers.ipv6 };
                     Verdict::Send(port)
                 }
                 // No stage before lets an empty packet come here.
@@ -40,16 +40,18 @@ pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
 }
 
 /// The link-layer headers to a next hop.
-struct Way {
+pub(super) struct LinkHeaders {
     port: PortId,
     next_hop: IpAddr,
-    ipv4: [u8; ethernet::HEADER_LENGTH],
-    ipv6: [u8; ethernet::HEADER_LENGTH],
+    /// Before an IPv4 packet.
+    pub ipv4: [u8; ethernet::HEADER_LENGTH],
+    /// Before an IPv6 packet.
+    pub ipv6: [u8; ethernet::HEADER_LENGTH],
 }
 
-impl Way {
+impl LinkHeaders {
     /// Looks the neighbour up; what becomes of the packet if it is not there is the error.
-    fn find<'t>(port: PortId, next_hop: IpAddr, tables: &Tables) -> Result<Self, Verdict<'t>> {
+    pub fn find<'t>(port: PortId, next_hop: IpAddr, tables: &Tables) -> Result<Self, Verdict<'t>> {
         let entry = tables.port(port).ok_or(Verdict::Drop(DropReason::NoRoute))?;
         let neighbour = tables.neighbours.get(&(port, next_hop)).ok_or(Verdict::HoldForNeighbour(port, next_hop))?;
         let header = |ethertype| {

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use jetway_aead::Aead;
 
 use super::admission::Admission;
-use super::dispatch::{FragmentFlow, GatewayAdmission};
+use super::dispatch::{FragmentFlow, GatewayAdmission, ServerWays};
 use super::event::{Command, HandshakeEvent, HandshakeMessage};
 use super::held::{Held, Patience, WaitFor};
 use super::outputs::Outputs;
@@ -70,6 +70,7 @@ pub struct Pipeline<B> {
     pub(super) spare_windows: Box<SpareWindows>,
     pub(super) held: Held<Waiting<B>>,
     pub(super) flows: FlowTable,
+    pub(super) server_ways: ServerWays,
     pub(super) fragments: FragmentTable<FragmentFlow>,
     pub(super) direct_flows: Arc<DirectFlows>,
     pub(super) admission: Admission,
@@ -113,6 +114,7 @@ impl<B: PacketBuf> Pipeline<B> {
             spare_windows: SpareWindows::new(READY),
             held: Held::default(),
             flows: FlowTable::new(settings.flows, settings.hash_key),
+            server_ways: ServerWays::new(settings.flows),
             direct_flows: settings.direct_flows,
             fragments: FragmentTable::new(FRAGMENTED_DATAGRAMS, settings.hash_key),
             admission: Admission::new(settings.index_layout.workers(), settings.hash_key),

@@ -132,7 +132,7 @@ fn decide<'t, B: PacketBuf>(
     };
     packet.verdict = way.verdict;
     hop(packet)?;
-    clamp_for(packet, way, tables);
+    clamp_for(packet, way.into, tables);
     Ok(way.mtu)
 }
 
@@ -146,12 +146,13 @@ pub(super) fn hop<B: PacketBuf>(packet: &mut Packet<'_, B>) -> Result<(), Refusa
     left.ok_or(Refusal::telling(DropReason::TtlExceeded, Cause::TimeExceeded))
 }
 
-/// TCP learns from its handshake what fits through each tunnel on the way.
+/// TCP learns from its handshake what fits through each tunnel on the way: the one that it came from and the one `into`
+/// which it goes.
 #[inline]
-pub(super) fn clamp_for<B: PacketBuf>(packet: &mut Packet<'_, B>, way: &Way<'_>, tables: &Tables) {
+pub(super) fn clamp_for<B: PacketBuf>(packet: &mut Packet<'_, B>, into: Option<TunnelId>, tables: &Tables) {
     if packet.parsed.protocol == Protocol::TCP {
         let from = if let Origin::Tunnel(tunnel) = packet.origin { Some(tunnel) } else { None };
-        for tunnel in [from, way.into].into_iter().flatten() {
+        for tunnel in [from, into].into_iter().flatten() {
             clamp(packet, tunnel, tables);
         }
     }

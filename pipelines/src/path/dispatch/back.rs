@@ -2,20 +2,17 @@
 
 use super::forward::signal;
 use super::fragments::remember_first;
-use super::send::rewrite;
+use super::send::{pass_on, rewrite};
 use super::{Desk, FragmentFlow};
 use crate::buffer::PacketBuf;
 use crate::dispatch::Backend;
 use crate::dispatch::nat::End;
 use crate::dispatch::service::Service;
-use crate::drop_reason::DropReason;
-use crate::packet::icmp_error::Cause;
 use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{Fragment, Protocol};
-use crate::path::fragment::fragment;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Packet, Verdict};
-use crate::path::route::{Refusal, clamp_for, hop, way_to};
+use crate::path::route::{Refusal, clamp_for, way_to};
 
 /// Sends what a server behind NAT answers on to the client.
 ///
@@ -55,17 +52,10 @@ pub fn rewrite_and_send<'t, B: PacketBuf, O: Outputs<B>>(
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
     let way = way_to(packet.parsed.destination, desk.scene.tables)?;
-    hop(packet)?;
-    let fits = packet.parsed.total_length <= u32::from(way.mtu);
-    if !fits && packet.parsed.dont_fragment {
-        return Err(Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(way.mtu) }));
-    }
-    clamp_for(packet, &way, desk.scene.tables);
-    rewrite(packet, End::Source, (service.socket.address, service.socket.port))?;
-    if fits {
-        return Ok(way.verdict);
-    }
-    Ok(fragment(packet, &way.verdict, way.mtu, desk.made, desk.pipeline, desk.scene, desk.out))
+    pass_on(packet, &way, None, desk, |packet, desk| {
+        clamp_for(packet, way.into, desk.scene.tables);
+        rewrite(packet, End::Source, (service.socket.address, service.socket.port))
+    })
 }
 
 /// Whether it answers a SYN with a reset: nobody listens (RFC 9293 section 3.5.2).

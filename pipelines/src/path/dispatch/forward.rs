@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jetway_config::{AllDown, OnDown, Persistence};
 
 use super::fragments::remember_first;
-use super::send::{self, To};
+use super::send::{self, Sent, To};
 use super::{Desk, FragmentFlow, check_source, reset};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
@@ -19,7 +19,7 @@ use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{Fragment, Protocol};
 use crate::path::event::ControlEvent;
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Origin, Packet, Verdict};
+use crate::path::packet::{Origin, Packet};
 use crate::path::route::Refusal;
 use crate::tables::Tables;
 
@@ -30,7 +30,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     key: &FlowKey,
     hash: FlowHash,
     desk: &mut Desk<'_, 't, B, O>,
-) -> Result<Verdict<'t>, Refusal> {
+) -> Result<(), Refusal> {
     let flags = flags_of(packet)?;
     let flow = desk.pipeline.flows.find(hash, key, desk.tick);
     let (server, flow) = match flow.map(|id| (id, standing(id, service, flags, desk))) {
@@ -40,7 +40,8 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
         }
         Some((id, Standing::Broken)) => {
             desk.pipeline.flows.remove(id);
-            return Ok(reset::reset(packet, desk));
+            packet.verdict = reset::reset(packet, desk);
+            return Ok(());
         }
         Some((id, Standing::Elsewhere)) => {
             let position = server_for(packet, service, desk)?;
@@ -58,7 +59,11 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     if packet.parsed.fragment == Fragment::First {
         remember_first(packet, FragmentFlow::Forward(service.socket, server.index), desk)?;
     }
-    send::send(packet, To { service, server, flow, entropy: hash.entropy() }, desk)
+    let to = To { service, server, flow, entropy: hash.entropy() };
+    if let Sent::No = send::send_by_known_way(packet, &to, desk)? {
+        packet.verdict = send::send_by_way(packet, &to, desk)?;
+    }
+    Ok(())
 }
 
 /// The flags of a segment; none for a datagram. A segment without its whole header has no place in a service.

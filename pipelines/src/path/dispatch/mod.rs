@@ -18,11 +18,13 @@ mod quote;
 mod reset;
 mod send;
 mod translate;
+mod ways;
 
 pub(super) use cookie::GatewayAdmission;
 pub(super) use forward::{Client, select};
 pub use path_mtu::PathMtu;
 pub use translate::may_stand_in;
+pub use ways::ServerWays;
 
 use arrayvec::ArrayVec;
 
@@ -109,8 +111,14 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
     let mut desk = Desk { made, pipeline, scene, services, tick, out, last_way: None };
     for Wanted { packet, task } in &wanted {
         let Some(packet) = packets.get_mut(*packet) else { continue };
-        let outcome = match task {
-            Task::Forward(service, key, hash) => forward::forward(packet, service, key, *hash, &mut desk),
+        let verdict = match task {
+            Task::Forward(service, key, hash) => {
+                // Nearly all packets are these: their verdict is written where it belongs at once.
+                if let Err(refusal) = forward::forward(packet, service, key, *hash, &mut desk) {
+                    packet.verdict = desk.refuse(packet, refusal);
+                }
+                continue;
+            }
             Task::Gateway(service) => gateway::forward(packet, service, &mut desk),
             Task::Back(service, server) => back::back(packet, service, server, &mut desk),
             Task::Translated(service, server) => translate::back(packet, service, server, &mut desk),
@@ -118,10 +126,7 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
             Task::Error(quoted) => quote::error(packet, quoted, &mut desk),
             Task::PathMtu(told) => Ok(desk.tell_path_mtu(*told, packet.verdict)),
         };
-        packet.verdict = match outcome {
-            Ok(verdict) => verdict,
-            Err(refusal) => desk.refuse(packet, refusal),
-        };
+        packet.verdict = verdict.unwrap_or_else(|refusal| desk.refuse(packet, refusal));
     }
     let flows = desk.pipeline.flows.len() as u64;
     desk.pipeline.counters.flows.set(flows);

@@ -17,8 +17,8 @@ use crate::packet::Parsed;
 use crate::packet::icmp_error::Cause;
 use crate::path::fragment::fragment;
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Packet, Verdict};
-use crate::path::route::{Refusal, Way, clamp_for, hop};
+use crate::path::packet::{Origin, Packet, Verdict};
+use crate::path::route::{Refusal, Way, clamp_for, fits, hop};
 use crate::tables::Tables;
 
 /// Where a packet goes.
@@ -39,41 +39,113 @@ pub fn send<'t, B: PacketBuf, O: Outputs<B>>(
     to: To<'t>,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
-    packet.server = Some(to.server);
-    let way = desk.way_to_server(to.server)?;
-    let encapsulation = encapsulation_of(to.service.forward);
+    match send_by_known_way(packet, &to, desk)? {
+        Sent::Yes => Ok(packet.verdict),
+        Sent::No => send_by_way(packet, &to, desk),
+    }
+}
+
+/// Sends a packet on by the way that the tables have now.
+pub fn send_by_way<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    to: &To<'t>,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<Verdict<'t>, Refusal> {
+    let mut way = desk.way_to_server(to.server)?;
     if to.service.forward == Forward::L2 && !is_on_link(&way, to.server) {
         return Err(DropReason::ServerNotOnLink.into());
     }
-    hop(packet)?;
     let length = packet.parsed.total_length;
-    let overhead = encapsulation.map_or(0, |encapsulation| encapsulation.overhead(to.server.address));
-    let mtu = if overhead > 0 { way.mtu.min(to.server.path_mtu()) } else { way.mtu };
-    let room = mtu.saturating_sub(overhead);
-    let fits = length <= u32::from(room);
-    if !fits && (packet.parsed.dont_fragment || overhead > 0 && to.server.address.is_ipv6()) {
+    let encapsulation = encapsulation_of(to.service.forward);
+    let outer = encapsulation.map(|encapsulation| (encapsulation, to.server.address));
+    if outer.is_some() {
+        way.mtu = way.mtu.min(to.server.path_mtu());
+    }
+    let verdict = pass_on(packet, &way, outer, desk, |packet, desk| match encapsulation {
+        None if to.service.forward == Forward::Nat => {
+            clamp_for(packet, way.into, desk.scene.tables);
+            translate::towards(packet, to, &way, desk)
+        }
+        None => Ok(()),
+        Some(encapsulation) => encapsulate(packet, encapsulation, &way, to, desk),
+    })?;
+    count(to.server, length, desk);
+    Ok(verdict)
+}
+
+/// Whether a packet is a frame that is ready to be sent.
+pub enum Sent {
+    /// It is, and its verdict says so.
+    Yes,
+    /// It has to be sent by its way.
+    No,
+}
+
+/// Makes a packet the frame in which it goes to its server, if the whole way is known and the packet fits: nearly always.
+#[inline]
+pub fn send_by_known_way<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    to: &To<'t>,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<Sent, Refusal> {
+    packet.server = Some(to.server);
+    let (tables, pipeline) = (desk.scene.tables, &mut *desk.pipeline);
+    let Some(way) = pipeline.server_ways.to(to.server, to.service, tables) else { return Ok(Sent::No) };
+    let length = packet.parsed.total_length;
+    let translates = to.service.forward == Forward::Nat;
+    // A server on the client's own link may have to be shown another client.
+    if length > way.room(to.server) || translates && packet.origin == Origin::Port(way.port) {
+        return Ok(Sent::No);
+    }
+    hop(packet)?;
+    if translates {
+        clamp_for(packet, None, tables);
+        rewrite(packet, End::Destination, (to.server.address, to.server.port))?;
+    }
+    let put = way.headers.put(&mut packet.buffer, &packet.parsed, to.entropy, &mut pipeline.ip_id);
+    put.map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
+    packet.verdict = Verdict::Send(way.port);
+    count(to.server, length, desk);
+    Ok(Sent::Yes)
+}
+
+/// Sends a packet on by a way, once `change` has made of it what travels there: for an encapsulation, the packet of the
+/// `outer` kind to an address.
+///
+/// Its length is judged before, so that an error quotes the packet as its sender knows it.
+pub fn pass_on<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    way: &Way<'t>,
+    outer: Option<(Encapsulation, IpAddr)>,
+    desk: &mut Desk<'_, 't, B, O>,
+    change: impl FnOnce(&mut Packet<'t, B>, &mut Desk<'_, 't, B, O>) -> Result<(), Refusal>,
+) -> Result<Verdict<'t>, Refusal> {
+    hop(packet)?;
+    let overhead = outer.map_or(0, |(encapsulation, destination)| encapsulation.overhead(destination));
+    let room = way.mtu.saturating_sub(overhead);
+    let fits = fits(packet, room);
+    let may_be_cut = !packet.parsed.dont_fragment && outer.is_none_or(|(_, destination)| destination.is_ipv4());
+    if !fits && !may_be_cut {
         return Err(Refusal::telling(DropReason::TooBig, Cause::TooBig { mtu: u32::from(room) }));
     }
-    match encapsulation {
-        None if to.service.forward == Forward::Nat => {
-            clamp_for(packet, &way, desk.scene.tables);
-            translate::towards(packet, &to, &way, desk)?;
-        }
-        None => {}
-        Some(encapsulation) => encapsulate(packet, encapsulation, &way, &to, desk)?,
-    }
-    if let Some(traffic) = to.server.traffic(desk.pipeline.worker) {
-        traffic.packets.add(1);
-        traffic.bytes.add(u64::from(length));
-    }
+    change(packet, desk)?;
     if fits {
         return Ok(way.verdict);
     }
     packet.parsed = Parsed::from_ip(packet.buffer.data()).map_err(DropReason::from)?;
-    Ok(fragment(packet, &way.verdict, room + overhead, desk.made, desk.pipeline, desk.scene, desk.out))
+    Ok(fragment(packet, &way.verdict, way.mtu, desk.made, desk.pipeline, desk.scene, desk.out))
 }
 
-fn encapsulation_of(forward: Forward) -> Option<Encapsulation> {
+/// Counts what was sent to a server.
+fn count<B: PacketBuf, O: Outputs<B>>(server: &Backend, length: u32, desk: &Desk<'_, '_, B, O>) {
+    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
+        traffic.packets.add(1);
+        traffic.bytes.add(u64::from(length));
+    }
+}
+
+/// The encapsulation of a way of forwarding, if it has one.
+pub fn encapsulation_of(forward: Forward) -> Option<Encapsulation> {
     match forward {
         Forward::Nat | Forward::L2 => None,
         Forward::Ipip => Some(Encapsulation::Ipip),
@@ -83,7 +155,7 @@ fn encapsulation_of(forward: Forward) -> Option<Encapsulation> {
 }
 
 /// Whether a server can be reached by its link-layer address alone.
-fn is_on_link(way: &Way<'_>, server: &Backend) -> bool {
+pub fn is_on_link(way: &Way<'_>, server: &Backend) -> bool {
     matches!(way.verdict, Verdict::Emit { next_hop, .. } if next_hop == server.address)
 }
 

@@ -1,0 +1,95 @@
+//! What a worker knows of the ways to servers: it is found out once, and holds until the tables change.
+
+use jetway_config::Forward;
+
+use super::send::{encapsulation_of, is_on_link, source_on};
+use crate::dispatch::Backend;
+use crate::dispatch::encapsulation::{Ends, Headers};
+use crate::dispatch::service::Service;
+use crate::ids::{BackendIndex, PortId};
+use crate::packet::EtherType;
+use crate::path::emit::LinkHeaders;
+use crate::path::packet::Verdict;
+use crate::path::route::way_to;
+use crate::tables::Tables;
+
+/// Servers whose ways are known at once; others take a place in turns. 128 bytes each.
+const PLACES: usize = 4096;
+
+/// The ways to servers that lead out of a port to a neighbour whose address is known.
+#[derive(Debug)]
+pub struct ServerWays(Box<[Place]>);
+
+/// Begins at a cache line, so that what is used of a way lies on two.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Place {
+    server: BackendIndex,
+    /// The epoch of the tables by which it was found out.
+    epoch: u64,
+    /// `None` if the server's packets have to go through all stages.
+    way: Option<ServerWay>,
+}
+
+/// A way to a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerWay {
+    /// The port to leave by.
+    pub port: PortId,
+    /// The longest packet that it carries.
+    mtu: u16,
+    /// Bytes that an encapsulation adds to a client's packet; 0 if there is none.
+    overhead: u16,
+    /// All that stands before the packet in a frame to the server.
+    pub headers: Headers,
+}
+
+impl ServerWay {
+    /// The longest packet of a client that fits. What routers say of the way to the server holds for packets that we make.
+    #[inline]
+    pub fn room(&self, server: &Backend) -> u32 {
+        let mtu = if self.overhead > 0 { self.mtu.min(server.path_mtu()) } else { self.mtu };
+        u32::from(mtu.saturating_sub(self.overhead))
+    }
+}
+
+impl ServerWays {
+    /// None yet. For a node without services, none ever.
+    pub fn new(flows: usize) -> Self {
+        let vacant = Place { server: BackendIndex(0), epoch: u64::MAX, way: None };
+        Self(vec![vacant; if flows > 0 { PLACES } else { 0 }].into())
+    }
+
+    /// The way to a server of a service.
+    #[inline]
+    pub fn to(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<&ServerWay> {
+        let place = self.0.get_mut(server.index.index() % PLACES)?;
+        if place.server != server.index || place.epoch != tables.epoch {
+            *place = Place { server: server.index, epoch: tables.epoch, way: find(server, service, tables) };
+        }
+        place.way.as_ref()
+    }
+}
+
+/// Finds out the way to a server.
+#[inline(never)]
+fn find(server: &Backend, service: &Service, tables: &Tables) -> Option<ServerWay> {
+    let way = way_to(server.address, tables).ok()?;
+    let Verdict::Emit { port, next_hop } = way.verdict else { return None };
+    if service.forward == Forward::L2 && !is_on_link(&way, server) {
+        return None;
+    }
+    let links = LinkHeaders::find(port, next_hop, tables).ok()?;
+    let carried = if service.socket.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+    let link_of = |ethertype| if ethertype == EtherType::IPV4 { links.ipv4 } else { links.ipv6 };
+    match encapsulation_of(service.forward) {
+        None => Some(ServerWay { port, mtu: way.mtu, overhead: 0, headers: Headers::link(&link_of(carried)) }),
+        Some(encapsulation) => {
+            let source = source_on(&way, server.address, tables)?;
+            let outer = if server.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+            let headers = Headers::outer(encapsulation, Ends::new(source, server.address)?, carried);
+            let overhead = encapsulation.overhead(server.address);
+            Some(ServerWay { port, mtu: way.mtu, overhead, headers: headers.behind(&link_of(outer)) })
+        }
+    }
+}

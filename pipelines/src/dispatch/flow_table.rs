@@ -141,6 +141,16 @@ impl Head {
         live
     }
 
+    /// A bit for each way with a flow.
+    #[inline]
+    fn occupied(&self) -> u32 {
+        let mut occupied = 0;
+        for (way, lifetime) in self.lifetimes.iter().enumerate() {
+            occupied |= u32::from(lifetime.is_some()) << way;
+        }
+        occupied
+    }
+
     /// Writes down a flow at `way`.
     #[inline]
     fn occupy(&mut self, way: usize, tag: u16, lifetime: Lifetime, now: Tick) {
@@ -228,26 +238,42 @@ impl FlowTable {
         }
     }
 
-    /// Asks for the flow that this hash probably leads to, or for the place where a new one would be put, once the heads
-    /// are near.
+    /// Asks for the flow that this hash probably leads to, and tells its place, or for the place where a new one would be
+    /// put, once the heads are near.
     #[inline]
-    pub fn prefetch_entry(&self, hash: FlowHash, now: Tick) {
-        let mut found = false;
+    pub fn prefetch_entry(&self, hash: FlowHash, now: Tick) -> Option<FlowId> {
+        let mut probable = None;
         for bucket in [hash.first, hash.second] {
             let Some(head) = self.heads.get(bucket as usize) else { continue };
-            if let Some(way) = head.with_tag(hash.tag).next()
-                && let Some(flow) = self.flows.get(place(bucket, way))
-            {
-                prefetch_read(flow);
-                found = true;
+            if let Some(way) = head.with_tag(hash.tag).next() {
+                let place = place(bucket, way);
+                if let Some(flow) = self.flows.get(place) {
+                    prefetch_read(flow);
+                    probable = probable.or(Some(FlowId(place as u32)));
+                }
             }
         }
-        if !found
-            && let Some(vacant) = self.vacancy(hash, now)
+        if probable.is_none()
+            && let Some(vacant) = vacancy(hash, (self.live_in(hash.first, now), self.live_in(hash.second, now)))
             && let Some(flow) = self.flows.get(vacant.0 as usize)
         {
             prefetch_read(flow);
         }
+        probable
+    }
+
+    /// As [`FlowTable::find`], with the place that [`FlowTable::prefetch_entry`] told.
+    #[inline]
+    pub fn find_at(&self, probable: Option<FlowId>, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<FlowId> {
+        let is_there =
+            |id: &FlowId| self.flows.get(id.0 as usize).is_some_and(|flow| flow.key == *key) && self.is_live(*id, now);
+        probable.filter(is_there).or_else(|| self.find(hash, key, now))
+    }
+
+    #[inline]
+    fn is_live(&self, id: FlowId, now: Tick) -> bool {
+        let (bucket, way) = id.split();
+        self.heads.get(bucket).is_some_and(|head| head.status(way, now) == Some(Status::Live))
     }
 
     /// The live flow of this key. `hash` must be this table's hash of it.
@@ -284,9 +310,7 @@ impl FlowTable {
 
     /// The flow at a place if it is live: the place may have been kept for long.
     pub fn live(&self, id: FlowId, now: Tick) -> Option<&Flow> {
-        let (bucket, way) = id.split();
-        let status = self.heads.get(bucket)?.status(way, now);
-        self.flows.get(id.0 as usize).filter(|_| status == Some(Status::Live))
+        self.flows.get(id.0 as usize).filter(|_| self.is_live(id, now))
     }
 
     /// The decision at a place, to be changed; `None` if there is no flow.
@@ -323,45 +347,56 @@ impl FlowTable {
         lifetime: Lifetime,
         now: Tick,
     ) -> Result<FlowId, Full> {
-        let id = match self.find(hash, &key, now) {
-            Some(id) => id,
-            None => {
-                // Both: an expired flow of this key may be in either.
-                self.reclaim(hash.first, now);
-                self.reclaim(hash.second, now);
-                let id = self.vacancy(hash, now).ok_or(Full)?;
-                self.occupied += 1;
-                id
-            }
-        };
+        match self.find(hash, &key, now) {
+            Some(id) => self.write(id, hash, Flow { key, decision }, lifetime, now),
+            None => self.add(hash, key, decision, lifetime, now),
+        }
+    }
+
+    /// As [`FlowTable::insert`], for a flow that [`FlowTable::find`] has just not found.
+    #[inline]
+    pub fn add(
+        &mut self,
+        hash: FlowHash,
+        key: FlowKey,
+        decision: Decision,
+        lifetime: Lifetime,
+        now: Tick,
+    ) -> Result<FlowId, Full> {
+        // Both: an expired flow of this key may be in either.
+        let live = (self.reclaim(hash.first, now), self.reclaim(hash.second, now));
+        let id = vacancy(hash, live).ok_or(Full)?;
+        self.occupied += 1;
+        self.write(id, hash, Flow { key, decision }, lifetime, now)
+    }
+
+    #[inline]
+    fn write(&mut self, id: FlowId, hash: FlowHash, flow: Flow, lifetime: Lifetime, now: Tick) -> Result<FlowId, Full> {
         let (bucket, way) = id.split();
-        let (head, flow) = (self.heads.get_mut(bucket).ok_or(Full)?, self.flows.get_mut(id.0 as usize).ok_or(Full)?);
-        *flow = Flow { key, decision };
-        head.occupy(way, hash.tag, lifetime, now);
+        *self.flows.get_mut(id.0 as usize).ok_or(Full)? = flow;
+        self.heads.get_mut(bucket).ok_or(Full)?.occupy(way, hash.tag, lifetime, now);
         Ok(id)
     }
 
-    /// A place without a live flow in the emptier bucket.
+    /// A bit for each way of a bucket with a live flow.
     #[inline]
-    fn vacancy(&self, hash: FlowHash, now: Tick) -> Option<FlowId> {
-        let live = |bucket: u32| self.heads.get(bucket as usize).map_or(u32::MAX, |head| head.live(now));
-        let (first, second) = (live(hash.first), live(hash.second));
-        let (bucket, live) =
-            if second.count_ones() < first.count_ones() { (hash.second, second) } else { (hash.first, first) };
-        let way = live.trailing_ones() as usize;
-        (way < WAYS).then(|| FlowId(place(bucket, way) as u32))
+    fn live_in(&self, bucket: u32, now: Tick) -> u32 {
+        self.heads.get(bucket as usize).map_or(u32::MAX, |head| head.live(now))
     }
 
-    /// Takes back the places of a bucket's expired flows.
+    /// Takes back the places of a bucket's expired flows; gives a bit for each way with a live one.
     #[inline]
-    fn reclaim(&mut self, bucket: u32, now: Tick) {
-        let Some(head) = self.heads.get_mut(bucket as usize) else { return };
-        let live = head.live(now);
-        for (way, lifetime) in head.lifetimes.iter_mut().enumerate() {
-            if live >> way & 1 == 0 && lifetime.take().is_some() {
-                self.occupied -= 1;
+    fn reclaim(&mut self, bucket: u32, now: Tick) -> u32 {
+        let Some(head) = self.heads.get_mut(bucket as usize) else { return u32::MAX };
+        let (live, occupied) = (head.live(now), head.occupied());
+        if live != occupied {
+            for (way, lifetime) in head.lifetimes.iter_mut().enumerate() {
+                if live >> way & 1 == 0 && lifetime.take().is_some() {
+                    self.occupied -= 1;
+                }
             }
         }
+        live
     }
 
     /// Forgets the flow at a place, and gives what was decided for it.
@@ -459,6 +494,15 @@ impl FlowId {
     const fn split(self) -> (usize, usize) {
         (self.0 as usize / WAYS, self.0 as usize % WAYS)
     }
+}
+
+/// A place without a live flow in the emptier bucket, by what is live in both.
+#[inline]
+fn vacancy(hash: FlowHash, (first, second): (u32, u32)) -> Option<FlowId> {
+    let (bucket, live) =
+        if second.count_ones() < first.count_ones() { (hash.second, second) } else { (hash.first, first) };
+    let way = live.trailing_ones() as usize;
+    (way < WAYS).then(|| FlowId(place(bucket, way) as u32))
 }
 
 /// Where the flow at `way` of `bucket` lies.

@@ -141,17 +141,34 @@ impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (source, destination) = self.addresses();
-        state.write_u128(source);
-        state.write_u128(destination);
-        state.write_u64(self.rest());
+        // Of two IPv4 addresses all that differs goes through the hash at once.
+        if let (Some(source), Some(destination)) = (v4_of(source), v4_of(destination)) {
+            let addresses = u64::from(source) << 32 | u64::from(destination);
+            state.write_u128(u128::from(addresses) << 64 | u128::from(self.rest()));
+        } else {
+            state.write_u128(source);
+            state.write_u128(destination);
+            state.write_u64(self.rest());
+        }
     }
+}
+
+/// What stands before an IPv4 address in an IPv4-mapped one.
+const MAPPED: u128 = 0xffff << 32;
+
+/// The IPv4 address that is mapped in an address as it lies in memory.
+#[inline]
+const fn v4_of(address: u128) -> Option<u32> {
+    let address = u128::from_be(address);
+    if address >> 32 == MAPPED >> 32 { Some(address as u32) } else { None }
 }
 
 /// An address as keys have it.
 #[inline]
 pub fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        // As `to_ipv6_mapped`, but by two words in place of sixteen bytes.
+        IpAddr::V4(address) => (MAPPED | address.to_bits() as u128).to_be_bytes(),
         IpAddr::V6(address) => address.octets(),
     }
 }

@@ -7,7 +7,7 @@ use jetway_config::{AllDown, OnDown, Persistence};
 
 use super::fragments::remember_first;
 use super::send::{self, Sent, To};
-use super::{Desk, FragmentFlow, check_source, reset};
+use super::{Desk, FragmentFlow, Lookup, check_source, reset};
 use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
 use crate::dispatch::selection::choose;
@@ -27,12 +27,12 @@ use crate::tables::Tables;
 pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     packet: &mut Packet<'t, B>,
     service: &'t Service,
-    key: &FlowKey,
-    hash: FlowHash,
+    lookup: &Lookup,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<(), Refusal> {
+    let Lookup { key, hash, probable } = lookup;
     let flags = flags_of(packet)?;
-    let flow = desk.pipeline.flows.find(hash, key, desk.tick);
+    let flow = desk.pipeline.flows.find_at(*probable, *hash, key, desk.tick);
     let (server, flow) = match flow.map(|id| (id, standing(id, service, flags, desk))) {
         Some((id, Standing::Stays(position))) => {
             note_packet(id, flags, desk);
@@ -52,7 +52,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
         None => {
             check_source(packet, desk.scene.tables)?;
             let position = server_for(packet, service, desk)?;
-            (position, begin(key, hash, service, position, flags, desk))
+            (position, begin(key, *hash, service, position, flags, desk))
         }
     };
     let Some(server) = service.server(server) else { return Err(DropReason::ServiceDown.into()) };
@@ -237,7 +237,7 @@ fn begin<B: PacketBuf, O: Outputs<B>>(
     count_flow(server, desk);
     let decision = Decision::new(server.index, position);
     let lifetime = flags.map_or(Lifetime::Udp, Lifetime::of_tcp);
-    let inserted = desk.pipeline.flows.insert(hash, *key, decision, lifetime, desk.tick);
+    let inserted = desk.pipeline.flows.add(hash, *key, decision, lifetime, desk.tick);
     if inserted.is_err() {
         desk.pipeline.counters.flows_untracked.add(1);
     }

@@ -36,7 +36,7 @@ use super::pipeline::{Pipeline, Scene};
 use super::route::{Refusal, Way, refuse, way_to};
 use crate::buffer::PacketBuf;
 use crate::dispatch::direct_flows::Ends;
-use crate::dispatch::flow_table::{FlowHash, FlowKey};
+use crate::dispatch::flow_table::{FlowHash, FlowId, FlowKey};
 use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Backend, Tick};
@@ -66,10 +66,21 @@ struct Wanted<'t> {
     task: Task<'t>,
 }
 
+/// The search for a client's flow. Apart from the tasks, so that none is copied.
+pub struct Lookup {
+    key: FlowKey,
+    hash: FlowHash,
+    /// Where it probably is.
+    probable: Option<FlowId>,
+}
+
+/// The searches of a burst.
+type Lookups = ArrayVec<Lookup, BURST>;
+
 /// What a packet is to this stage.
 enum Task<'t> {
-    /// A client's, to a service.
-    Forward(&'t Service, FlowKey, FlowHash),
+    /// A client's, to a service; with the number of its lookup.
+    Forward(&'t Service, u8),
     /// A client's, to a service of gateways.
     Gateway(&'t Service),
     /// A server's, to a client.
@@ -97,24 +108,23 @@ pub fn dispatch<'t, B: PacketBuf, O: Outputs<B>>(
     if services.is_empty() {
         return;
     }
-    let mut wanted = ArrayVec::new();
-    find(packets, services, pipeline, scene.now, &mut wanted);
+    let (mut wanted, mut lookups) = (ArrayVec::new(), Lookups::new());
+    find(packets, services, pipeline, scene.now, &mut wanted, &mut lookups);
     if wanted.is_empty() {
         return;
     }
     let tick = Tick::from(scene.now);
-    for Wanted { task, .. } in &wanted {
-        if let Task::Forward(_, _, hash) = task {
-            pipeline.flows.prefetch_entry(*hash, tick);
-        }
+    for lookup in &mut lookups {
+        lookup.probable = pipeline.flows.prefetch_entry(lookup.hash, tick);
     }
     let mut desk = Desk { made, pipeline, scene, services, tick, out, last_way: None };
     for Wanted { packet, task } in &wanted {
         let Some(packet) = packets.get_mut(*packet) else { continue };
         let verdict = match task {
-            Task::Forward(service, key, hash) => {
+            Task::Forward(service, number) => {
+                let Some(lookup) = lookups.get(usize::from(*number)) else { continue };
                 // Nearly all packets are these: their verdict is written where it belongs at once.
-                if let Err(refusal) = forward::forward(packet, service, key, *hash, &mut desk) {
+                if let Err(refusal) = forward::forward(packet, service, lookup, &mut desk) {
                     packet.verdict = desk.refuse(packet, refusal);
                 }
                 continue;
@@ -167,14 +177,15 @@ fn find<'t, B: PacketBuf>(
     pipeline: &Pipeline<B>,
     now: Instant,
     wanted: &mut ArrayVec<Wanted<'t>, BURST>,
+    lookups: &mut Lookups,
 ) {
     // The socket of the last client's packet, with its service: mostly the next one's too.
     let mut last = None;
     for (number, packet) in packets.iter_mut().enumerate() {
         let task = match (&packet.verdict, packet.origin) {
-            (Verdict::Dispatch { .. }, _) => to_service(packet, services, &mut last, pipeline),
+            (Verdict::Dispatch { .. }, _) => to_service(packet, services, &mut last, pipeline, lookups),
             (Verdict::Route, Origin::Tunnel(_)) if services.has_address(packet.parsed.destination) => {
-                to_service(packet, services, &mut last, pipeline)
+                to_service(packet, services, &mut last, pipeline, lookups)
             }
             (Verdict::Punt(_), Origin::Port(_)) => path_mtu::told_by(packet, services).map(Task::PathMtu),
             (Verdict::Route, Origin::Node) => about_answer(packet, services),
@@ -209,6 +220,7 @@ fn to_service<'t, B: PacketBuf>(
     services: &'t Services,
     last: &mut Last<'t>,
     pipeline: &Pipeline<B>,
+    lookups: &mut Lookups,
 ) -> Option<Task<'t>> {
     let parsed = &packet.parsed;
     if parsed.fragment == Fragment::Later {
@@ -240,7 +252,10 @@ fn to_service<'t, B: PacketBuf>(
     let key = FlowKey::of(parsed, packet.origin.number())?;
     let hash = pipeline.flows.hash(&key);
     pipeline.flows.prefetch(hash);
-    Some(Task::Forward(service, key, hash))
+    let number = lookups.len() as u8;
+    // There is one for each packet of a burst at most.
+    lookups.try_push(Lookup { key, hash, probable: None }).ok()?;
+    Some(Task::Forward(service, number))
 }
 
 /// What a packet that is forwarded is, if it comes from a server behind NAT or tells of such a packet.

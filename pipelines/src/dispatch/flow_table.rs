@@ -14,13 +14,17 @@
 //! For a burst: [`FlowTable::hash`] and [`FlowTable::prefetch`] for all packets, then [`FlowTable::prefetch_entry`] for
 //! all, then [`FlowTable::find`] for each, so that the loads of all packets overlap.
 
+mod head;
 mod key;
 mod lifetime;
+mod scan;
 
 use jetway_aead::prefetch_read;
 
+use head::Head;
 pub use key::{Decision, Flow, FlowKey, FlowKind, address_bytes};
 pub use lifetime::{Lifetime, TICKS_PER_SECOND, Tick};
+pub use scan::{Cursor, Pass, Verdict, Visited};
 
 /// Flows of a bucket: as many as one cache line can tell apart.
 const WAYS: usize = 8;
@@ -53,32 +57,6 @@ pub struct FlowHash {
 #[error("the flow table is full")]
 pub struct Full;
 
-/// Where a scan that goes on from turn to turn stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Cursor(usize);
-
-/// Whether a scan came to the end of the table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pass {
-    /// There are buckets left.
-    Unfinished,
-    /// All buckets were visited since the cursor was new; it begins anew.
-    Finished,
-}
-
-/// A flow that a scan came by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Visited<'a> {
-    /// The flow.
-    pub flow: &'a Flow,
-    /// Its lifetime class.
-    pub lifetime: Lifetime,
-    /// Ticks since it was last seen.
-    pub idle: u32,
-    /// Whether it is one.
-    pub status: Status,
-}
-
 /// Whether a flow counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
@@ -86,110 +64,6 @@ pub enum Status {
     Live,
     /// It was not: its place is taken back.
     Expired,
-}
-
-/// What a visitor wants of a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It stays, if it is live.
-    Keep,
-    /// It is removed.
-    Remove,
-}
-
-/// What one cache line says about a bucket's flows.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Head {
-    /// Four tags a word, so that four are compared at once.
-    tags: [u64; 2],
-    /// The last tick of each flow's life, if it is not seen again.
-    last: [Tick; WAYS],
-    lifetimes: [Option<Lifetime>; WAYS],
-}
-
-impl Head {
-    const VACANT: Self = Self { tags: [0; 2], last: [Tick(0); WAYS], lifetimes: [None; WAYS] };
-
-    /// The ways with this tag, vacant and expired ones among them.
-    #[inline]
-    fn with_tag(&self, tag: u16) -> Ways {
-        const LOW_15: u64 = 0x7fff_7fff_7fff_7fff;
-        let searched = u64::from(tag) * 0x0001_0001_0001_0001;
-        // The upper bit of each 16 that are equal, and no other.
-        let equal = |tags: u64| {
-            let difference = tags ^ searched;
-            !(((difference & LOW_15) + LOW_15) | difference | LOW_15)
-        };
-        Ways(equal(self.tags[0]) >> 15 | equal(self.tags[1]) >> 14)
-    }
-
-    /// Whether there is a flow at `way`, and whether it is live; `None` if the place is vacant.
-    #[inline]
-    fn status(&self, way: usize, now: Tick) -> Option<Status> {
-        let _occupied = self.lifetimes.get(way).copied()??;
-        Some(if now.is_after(*self.last.get(way)?) { Status::Expired } else { Status::Live })
-    }
-
-    /// A bit for each way with a live flow.
-    #[inline]
-    fn live(&self, now: Tick) -> u32 {
-        let mut live = 0;
-        for (way, (lifetime, last)) in self.lifetimes.iter().zip(&self.last).enumerate() {
-            live |= u32::from(lifetime.is_some() & !now.is_after(*last)) << way;
-        }
-        live
-    }
-
-    /// A bit for each way with a flow.
-    #[inline]
-    fn occupied(&self) -> u32 {
-        let mut occupied = 0;
-        for (way, lifetime) in self.lifetimes.iter().enumerate() {
-            occupied |= u32::from(lifetime.is_some()) << way;
-        }
-        occupied
-    }
-
-    /// Writes down a flow at `way`.
-    #[inline]
-    fn occupy(&mut self, way: usize, tag: u16, lifetime: Lifetime, now: Tick) {
-        let shift = way % 4 * 16;
-        if let Some(tags) = self.tags.get_mut(way / 4) {
-            *tags = *tags & !(0xffff << shift) | u64::from(tag) << shift;
-        }
-        self.touch(way, lifetime, now);
-    }
-
-    /// Lets a lifetime begin at `way`. A line that says so already is not written to.
-    #[inline]
-    fn touch(&mut self, way: usize, lifetime: Lifetime, now: Tick) {
-        if let (Some(class), Some(last)) = (self.lifetimes.get_mut(way), self.last.get_mut(way)) {
-            let until = now.plus(lifetime.ticks());
-            if *last != until || *class != Some(lifetime) {
-                *last = until;
-                *class = Some(lifetime);
-            }
-        }
-    }
-}
-
-/// Some of a bucket's ways: bit 16·n for way n, bit 16·n + 1 for way n + 4.
-#[derive(Clone, Copy, Debug)]
-struct Ways(u64);
-
-impl Iterator for Ways {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros() as usize;
-        self.0 &= self.0 - 1;
-        Some(bit / 16 + bit % 2 * 4)
-    }
 }
 
 /// A table of flows. It allocates when it is made, touches all its memory then, and never again.
@@ -405,55 +279,6 @@ impl FlowTable {
         self.heads.get_mut(bucket)?.lifetimes.get_mut(way)?.take()?;
         self.occupied -= 1;
         self.flows.get(id.0 as usize).map(|flow| flow.decision)
-    }
-
-    /// Shows the flows of the next `buckets` buckets to `visit`, which says what becomes of them. The places of expired
-    /// ones are taken back whatever it says.
-    pub fn scan(
-        &mut self,
-        cursor: &mut Cursor,
-        buckets: usize,
-        now: Tick,
-        mut visit: impl FnMut(Visited<'_>) -> Verdict,
-    ) -> Pass {
-        let end = cursor.0.saturating_add(buckets).min(self.heads.len());
-        let from = cursor.0.min(end);
-        let flows = self.flows.chunks_exact(WAYS).skip(from);
-        for (head, flows) in self.heads.iter_mut().take(end).skip(from).zip(flows) {
-            for (way, flow) in flows.iter().enumerate() {
-                let (Some(status), Some(lifetime)) = (head.status(way, now), head.lifetimes[way]) else { continue };
-                let idle = now.since(head.last[way].minus(lifetime.ticks()));
-                let visited = Visited { flow, lifetime, idle, status };
-                match (visit(visited), status) {
-                    (Verdict::Keep, Status::Live) => {}
-                    (Verdict::Remove, _) | (_, Status::Expired) => {
-                        head.lifetimes[way] = None;
-                        self.occupied -= 1;
-                    }
-                }
-            }
-        }
-        let pass = if end == self.heads.len() { Pass::Finished } else { Pass::Unfinished };
-        cursor.0 = if pass == Pass::Finished { 0 } else { end };
-        pass
-    }
-
-    /// Removes the live flows of the next `buckets` buckets that `matches` says, and adds how many to `removed`.
-    pub fn clear_matching(
-        &mut self,
-        cursor: &mut Cursor,
-        buckets: usize,
-        now: Tick,
-        removed: &mut u64,
-        mut matches: impl FnMut(&Flow) -> bool,
-    ) -> Pass {
-        self.scan(cursor, buckets, now, |visited| {
-            if visited.status == Status::Expired || !matches(visited.flow) {
-                return Verdict::Keep;
-            }
-            *removed += 1;
-            Verdict::Remove
-        })
     }
 
     /// Places that are occupied: by live flows, and by expired ones whose place was not taken back yet. Right after a

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::backend::Backend;
@@ -24,9 +25,16 @@ pub struct Socket {
     pub protocol: Protocol,
 }
 
-/// A service with its servers.
+/// A service with its servers: all of its parts, and what is found by them.
 #[derive(Debug)]
 pub struct Service {
+    parts: ServiceParts,
+    positions: HashMap<BackendIndex, u16, ahash::RandomState>,
+}
+
+/// What a service is made of.
+#[derive(Debug)]
+pub struct ServiceParts {
     /// Where clients find it.
     pub socket: Socket,
     /// Whose packets stay at one server.
@@ -37,13 +45,21 @@ pub struct Service {
     pub on_down: OnDown,
     /// What is done while no server is up.
     pub all_down: AllDown,
-    /// The servers, in the order of the table's positions.
+    /// The servers, in the order of the table's positions; at most 65,535.
     pub servers: Box<[Arc<Backend>]>,
     /// Which server a hash belongs to.
     pub table: Maglev,
     /// What is known of the servers if they are gateways of a tunnel.
     pub gateways: Option<Gateways>,
-    positions: HashMap<BackendIndex, u16, ahash::RandomState>,
+}
+
+impl Deref for Service {
+    type Target = ServiceParts;
+
+    #[inline]
+    fn deref(&self) -> &ServiceParts {
+        &self.parts
+    }
 }
 
 /// What a service of protocol "wireguard" knows of its servers.
@@ -72,32 +88,10 @@ impl Service {
     }
 }
 
-/// What a service is made of.
-#[derive(Debug)]
-pub struct ServiceParts {
-    /// See [`Service::socket`].
-    pub socket: Socket,
-    /// See [`Service::persistence`].
-    pub persistence: Persistence,
-    /// See [`Service::forward`].
-    pub forward: Forward,
-    /// See [`Service::on_down`].
-    pub on_down: OnDown,
-    /// See [`Service::all_down`].
-    pub all_down: AllDown,
-    /// See [`Service::servers`]; at most 65,535.
-    pub servers: Box<[Arc<Backend>]>,
-    /// See [`Service::table`].
-    pub table: Maglev,
-    /// See [`Service::gateways`].
-    pub gateways: Option<Gateways>,
-}
-
 impl From<ServiceParts> for Service {
     fn from(parts: ServiceParts) -> Self {
         let positions = (0..).zip(&parts.servers).map(|(position, server)| (server.index, position)).collect();
-        let ServiceParts { socket, persistence, forward, on_down, all_down, servers, table, gateways } = parts;
-        Self { socket, persistence, forward, on_down, all_down, servers, table, gateways, positions }
+        Self { parts, positions }
     }
 }
 

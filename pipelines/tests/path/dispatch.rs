@@ -105,6 +105,36 @@ fn a_datagram_goes_to_a_server_and_the_answer_comes_from_the_service() {
 }
 
 #[test]
+fn a_way_to_a_server_that_was_used_before_ends_when_the_tables_change() {
+    for (family, forward) in
+        FAMILIES.into_iter().flat_map(|f| [(f, Forward::Nat), (f, Forward::Ipip), (f, Forward::L2)])
+    {
+        let mut world = World::new(1, &[]);
+        let plan = ServicePlan { forward, ..ServicePlan::nat(family, Protocol::UDP) };
+        world.offer([plan.service(&servers(family, 1..=1))]);
+        let (client, server) = (plain_client(family, 5000), server_address(family, 1));
+        let question = datagram(client, service(family), 0, &[7; 1300]);
+        world.wan_packet(0, &question);
+        let first = world.sent_to_server();
+
+        world.forget_neighbour(LAN, server);
+        world.wan_packet(0, &question);
+        assert_eq!((world.held(), world.take_sent(LAN).len()), (1, 0), "it waits for the server's link-layer address");
+        assert_eq!(world.control, [ControlEvent::NeighbourWanted(LAN, server)]);
+        world.learn_neighbour(LAN, server);
+        world.settle();
+        world.wan_packet(0, &question);
+        let later = world.take_sent(LAN);
+        assert_eq!(later.len(), 2);
+        assert!(later.iter().all(|packet| packet.len() == first.len()));
+
+        world.set_port_mtu(LAN, 1290);
+        world.wan_packet(0, &question);
+        assert!(world.take_sent(LAN).iter().all(|packet| packet.len() <= 1290), "nothing is longer than the new MTU");
+    }
+}
+
+#[test]
 fn a_tunnels_peer_reaches_a_service_and_hears_the_answer() {
     for family in FAMILIES {
         let mut world = World::connected(1, &[family]);

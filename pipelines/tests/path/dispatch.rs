@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetway_config::{AllDown, OnDown, Persistence};
+use jetway_config::{AllDown, Forward, OnDown, Persistence};
 use jetway_pipelines::dispatch::{Administration, Backend, Health};
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::packet::tcp::{self, Flags, Tcp};
 use jetway_pipelines::packet::{Parsed, Protocol, checksum};
+use jetway_pipelines::path::ControlEvent;
 use jetway_pipelines::tables::Twin;
 
 use crate::bench::packets::{Inner, datagram, frame, parse_datagram};

@@ -1,12 +1,13 @@
-//! Looks for a dependence of time on secrets, as dudect does (Reparaz, Balasch and Verbauwhede, 2017): Welch's t-test between the times
-//! of two classes of input that differ in their secrets alone.
+//! Looks for a dependence of the time of sealing and opening on keys, packets and tags.
 //!
 //! `cargo run --release -p jetway-aead --example aead_timing -- [measurements]`. Below 4.5 there is no evidence of a leak; above 10 there
-//! surely is one. Times above a percentile are cropped, at several percentiles, because a machine's noise is all at the top;
-//! the largest t is printed.
+//! surely is one: see `dudect/mod.rs`.
+
+mod dudect;
 
 use std::time::Instant;
 
+use dudect::{Class, Random, largest_t};
 use jetway_aead::{Aead, Backend, Key, OpenJob, SealJob, TAG_LENGTH};
 
 /// Packets of a burst.
@@ -21,32 +22,6 @@ enum Operation {
     Seal,
     /// Opens packets whose tags are wrong: in the first byte in one class, in the last in the other.
     OpenForged,
-}
-
-/// The classes: all secrets zero, or random.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Fixed,
-    Random,
-}
-
-/// A small generator with good enough statistics (splitmix64), so that a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
-    }
 }
 
 fn main() {
@@ -74,12 +49,9 @@ fn measure(aead: Aead, operation: Operation, measurements: usize) -> Vec<(Class,
     let mut unrelated = buffers.clone();
     let mut times = Vec::with_capacity(measurements);
     for counter in 0..measurements as u64 {
-        let class = if random.next() & 1 == 0 { Class::Fixed } else { Class::Random };
-        // Both classes write the same bytes at the same places, and draw as many random numbers.
+        let class = Class::choose(&mut random);
         for bytes in keys.iter_mut().map(|key| key.as_mut_slice()).chain(buffers.iter_mut().map(Vec::as_mut_slice)) {
-            random.fill(bytes);
-            let mask = if class == Class::Fixed { 0 } else { 0xff };
-            bytes.iter_mut().for_each(|byte| *byte &= mask);
+            class.fill(bytes, &mut random);
         }
         let keys: Vec<Key> = keys.iter().map(|key| aead.key(key)).collect();
         let elapsed = match operation {
@@ -119,23 +91,4 @@ fn time_open_forged(aead: Aead, keys: &[Key], buffers: &mut [Vec<u8>], counter: 
     let elapsed = start.elapsed().as_nanos() as f64;
     assert!(jobs.iter().all(|job| !job.authentic));
     elapsed
-}
-
-/// The largest |t| over the croppings.
-fn largest_t(times: &mut [(Class, f64)]) -> f64 {
-    times.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-    [50, 70, 80, 90, 95].into_iter().map(|percent| welch_t(&times[..times.len() * percent / 100])).fold(0.0, f64::max)
-}
-
-/// Welch's t statistic between the classes, without its sign.
-fn welch_t(times: &[(Class, f64)]) -> f64 {
-    let moments = |class: Class| {
-        let of_class = || times.iter().filter(|(of, _)| *of == class).map(|(_, time)| time);
-        let count = of_class().count() as f64;
-        let mean = of_class().sum::<f64>() / count;
-        let variance = of_class().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        (mean, variance / count)
-    };
-    let ((fixed, fixed_error), (random, random_error)) = (moments(Class::Fixed), moments(Class::Random));
-    ((fixed - random) / (fixed_error + random_error).sqrt()).abs()
 }

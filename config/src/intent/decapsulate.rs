@@ -14,7 +14,7 @@ pub enum Encapsulation {
 }
 
 impl Encapsulation {
-    /// The UDP port of GUE.
+    /// The UDP port of GUE (the IANA registry "Service Name and Transport Protocol Port Number").
     pub const GUE_PORT: u16 = 6080;
 }
 

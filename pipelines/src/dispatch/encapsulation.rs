@@ -26,8 +26,7 @@ pub enum Encapsulation {
     Gue,
 }
 
-/// The UDP port of GUE (the IANA registry "Service Name and Transport Protocol Port Number").
-pub const GUE_PORT: u16 = 6080;
+const GUE_PORT: u16 = jetway_config::Encapsulation::GUE_PORT;
 /// Bytes of a GRE header without options.
 const GRE_LENGTH: usize = 4;
 /// Hops of the outer packet.

@@ -3,6 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Debian's own interpreter: a version manager's shim in front of it may be slow or elsewhere.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 /// Runs a command and returns what it printed.
 ///
 /// # Panics

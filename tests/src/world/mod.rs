@@ -31,7 +31,7 @@ mod vip;
 mod wireguard_go;
 
 pub use capture::Capture;
-pub use command::{run, succeeds, try_run, wait_until};
+pub use command::{PYTHON, run, succeeds, try_run, wait_until};
 pub use decapsulator::Decapsulator;
 pub use fleet::{Family, Fleet, FleetPlan, Origin, Server, backends, server_address, server_name, with_services};
 pub use flood::Flood;

@@ -1,11 +1,8 @@
 //! An HTTP server and a download from it.
 
-use super::{Namespace, Process, World};
+use super::{Namespace, PYTHON, Process, World};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Debian's own interpreter: a version manager's shim in front of it may be slow or elsewhere.
-const PYTHON: &str = "/usr/bin/python3";
 
 /// `python3 -m http.server` in a folder with one file `data` of random bytes.
 pub struct HttpServer {

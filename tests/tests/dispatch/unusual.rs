@@ -2,13 +2,10 @@
 
 use crate::echoes::{ECHO, decapsulate, family, service, socket, start_echoes};
 use jetway_tests::world::{
-    Ask, Attachment, Capture, Family, FleetPlan, Forward, Origin, UdpClient, VipConfig, World, backends,
+    Ask, Attachment, Capture, Family, FleetPlan, Forward, Origin, PYTHON, UdpClient, VipConfig, World, backends,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// Debian's own interpreter, for packets that only raw sockets and ancillary data make.
-const PYTHON: &str = "/usr/bin/python3";
 
 #[test]
 fn traceroute_ends_at_the_service_and_sees_the_node() {

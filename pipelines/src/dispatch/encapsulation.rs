@@ -93,7 +93,24 @@ impl Encapsulation {
         ip_id: &mut u16,
     ) -> Result<(), NoRoom> {
         let carried = if inner.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        Headers::outer(self, ends, carried).put(buffer, inner, entropy, ip_id)
+        Headers::outer(self, ends, carried).put(buffer, Inner::of(inner), entropy, ip_id)
+    }
+}
+
+/// What an outer header shows of the packet in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inner {
+    /// Its DSCP and ECN.
+    pub traffic_class: u8,
+    /// Whether routers may not fragment it.
+    pub dont_fragment: bool,
+}
+
+impl Inner {
+    /// Of a packet that was parsed.
+    #[inline]
+    pub const fn of(packet: &Parsed) -> Self {
+        Self { traffic_class: packet.traffic_class, dont_fragment: packet.dont_fragment }
     }
 }
 
@@ -184,19 +201,13 @@ impl Headers {
         }
     }
 
-    /// Puts the headers before the packet in `buffer`, parsed as `inner`.
+    /// Puts the headers before the packet in `buffer`, of which they show `inner`.
     ///
     /// The outer header shows the inner traffic class: both lie in the operator's network (RFC 2983 section 3.1), and
     /// its ECN field is as RFC 6040 section 4.1 has it. Routers may cut the outer packet only if they may cut the
     /// inner one (RFC 2003 section 3.1). `entropy` tells flows apart. The buffer needs [`HEADERS_ROOM`].
     #[inline]
-    pub fn put<B: PacketBuf>(
-        &self,
-        buffer: &mut B,
-        inner: &Parsed,
-        entropy: u64,
-        ip_id: &mut u16,
-    ) -> Result<(), NoRoom> {
+    pub fn put<B: PacketBuf>(&self, buffer: &mut B, inner: Inner, entropy: u64, ip_id: &mut u16) -> Result<(), NoRoom> {
         let packet = buffer.data().len();
         let length = u16::try_from(packet + HEADERS_ROOM).map_err(|_| NoRoom(packet))? - HEADERS_ROOM as u16;
         buffer.grow_front(HEADERS_ROOM)?;
@@ -229,7 +240,7 @@ fn complete_v4(
     place: &mut [u8; HEADERS_ROOM],
     encapsulation: Encapsulation,
     known: u16,
-    inner: &Parsed,
+    inner: Inner,
     length: u16,
     ip_id: &mut u16,
 ) {
@@ -258,13 +269,7 @@ fn complete_v4(
 
 /// Fills in an IPv6 header around a packet of `length` bytes.
 #[inline]
-fn complete_v6(
-    place: &mut [u8; HEADERS_ROOM],
-    encapsulation: Encapsulation,
-    inner: &Parsed,
-    length: u16,
-    entropy: u64,
-) {
+fn complete_v6(place: &mut [u8; HEADERS_ROOM], encapsulation: Encapsulation, inner: Inner, length: u16, entropy: u64) {
     let shim = encapsulation.shim();
     let class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
     let flow_label = (entropy >> 32) as u32 & 0x000f_ffff;

@@ -222,8 +222,8 @@ impl FlowTable {
         now: Tick,
     ) -> Result<FlowId, Full> {
         match self.find(hash, &key, now) {
-            Some(id) => self.write(id, hash, Flow { key, decision }, lifetime, now),
-            None => self.add(hash, key, decision, lifetime, now),
+            Some(id) => self.write(id, hash, &key, decision, lifetime, now),
+            None => self.add(hash, &key, decision, lifetime, now),
         }
     }
 
@@ -232,7 +232,7 @@ impl FlowTable {
     pub fn add(
         &mut self,
         hash: FlowHash,
-        key: FlowKey,
+        key: &FlowKey,
         decision: Decision,
         lifetime: Lifetime,
         now: Tick,
@@ -241,13 +241,23 @@ impl FlowTable {
         let live = (self.reclaim(hash.first, now), self.reclaim(hash.second, now));
         let id = vacancy(hash, live).ok_or(Full)?;
         self.occupied += 1;
-        self.write(id, hash, Flow { key, decision }, lifetime, now)
+        self.write(id, hash, key, decision, lifetime, now)
     }
 
     #[inline]
-    fn write(&mut self, id: FlowId, hash: FlowHash, flow: Flow, lifetime: Lifetime, now: Tick) -> Result<FlowId, Full> {
+    fn write(
+        &mut self,
+        id: FlowId,
+        hash: FlowHash,
+        key: &FlowKey,
+        decision: Decision,
+        lifetime: Lifetime,
+        now: Tick,
+    ) -> Result<FlowId, Full> {
         let (bucket, way) = id.split();
-        *self.flows.get_mut(id.0 as usize).ok_or(Full)? = flow;
+        let flow = self.flows.get_mut(id.0 as usize).ok_or(Full)?;
+        flow.key = *key;
+        flow.decision = decision;
         self.heads.get_mut(bucket).ok_or(Full)?.occupy(way, hash.tag, lifetime, now);
         Ok(id)
     }

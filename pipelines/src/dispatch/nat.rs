@@ -1,8 +1,9 @@
 //! Rewrites a packet's addresses and ports in place, and every checksum that covers them (RFC 1624, RFC 5508).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::{Fragment, Parsed, Ports, Protocol, bytes_at_mut, checksum, icmp, icmpv6, tcp};
+use crate::packet::checksum::{self, Sum};
+use crate::packet::{Fragment, Parsed, Ports, Protocol, bytes_at_mut, icmp, icmpv6, ipv4, tcp};
 
 /// Which end of a packet is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,16 +158,21 @@ fn rewrite_transport(transport: &mut [u8], protocol: Protocol, from: IpAddr, to:
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Err(NatError::Family),
     };
     let port = if has_ports { swap_port(transport, to)? } else { to.port };
-    let new = match (checksum::update(new, port, to.port), protocol) {
+    if let Some(field) = bytes_at_mut::<2>(transport, place) {
+        *field = updated(old, checksum::update(new, port, to.port), protocol).to_be_bytes();
+    }
+    Ok(())
+}
+
+/// What the transport's checksum becomes, by what it was and what it would come to.
+#[inline]
+const fn updated(old: u16, sum: u16, protocol: Protocol) -> u16 {
+    match (sum, protocol) {
         // A datagram without a checksum stays without; one that comes to zero is written as all ones (RFC 768).
         (_, Protocol::UDP) if old == 0 => 0,
         (0, Protocol::UDP) => 0xffff,
         (sum, _) => sum,
-    };
-    if let Some(field) = bytes_at_mut::<2>(transport, place) {
-        *field = new.to_be_bytes();
     }
-    Ok(())
 }
 
 /// Where the checksum stands in a UDP header.
@@ -202,6 +208,63 @@ fn rewrite_address(ip: &mut [u8], from: IpAddr, to: Rewrite) -> Result<(), NatEr
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Err(NatError::Family),
     }
     Ok(())
+}
+
+/// The rewriting of one end that is the same in many packets, so that what it does to their checksums is known: of a
+/// destination, always from one address and port to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation {
+    address: IpAddr,
+    port: u16,
+    /// What is added to the sum under the checksum of an IPv4 header.
+    to_header: u16,
+    /// What is added to the sum under the transport's checksum.
+    to_transport: u16,
+}
+
+impl Translation {
+    /// From one address and port to another of the same family; `None` if it is of the other.
+    pub fn new(from: (IpAddr, u16), to: (IpAddr, u16)) -> Option<Self> {
+        let sum = |address| match address {
+            IpAddr::V4(address) => Sum::ZERO.bytes(&Ipv4Addr::octets(&address)),
+            IpAddr::V6(address) => Sum::ZERO.bytes(&Ipv6Addr::octets(&address)),
+        };
+        // Subtracting a sum is adding its complement (RFC 1624).
+        let difference = |from: Sum, to: Sum| Sum::ZERO.word(!from.folded()).plus(to).folded();
+        (from.0.is_ipv4() == to.0.is_ipv4()).then(|| Self {
+            address: to.0,
+            port: to.1,
+            to_header: difference(sum(from.0), sum(to.0)),
+            to_transport: difference(sum(from.0).word(from.1), sum(to.0).word(to.1)),
+        })
+    }
+
+    /// Rewrites a UDP or TCP packet, no later fragment, for the address and port that this translates from; its
+    /// transport's header is at `l4_offset`. Nothing is changed on an error.
+    #[inline]
+    pub fn apply(&self, packet: &mut [u8], l4_offset: usize, protocol: Protocol) -> Result<(), NatError> {
+        let (ip, transport) = packet.split_at_mut_checked(l4_offset).ok_or(NatError::Truncated)?;
+        let place = if protocol == Protocol::TCP { tcp::CHECKSUM_OFFSET } else { UDP_CHECKSUM_OFFSET };
+        let old = u16::from_be_bytes(*bytes_at_mut::<2>(transport, place).ok_or(NatError::Truncated)?);
+        match self.address {
+            IpAddr::V4(address) => {
+                let header = ip.first_chunk_mut::<{ ipv4::HEADER_LENGTH }>().ok_or(NatError::Truncated)?;
+                let sum = checksum::add(u16::from_be_bytes([header[10], header[11]]), self.to_header);
+                [header[10], header[11]] = sum.to_be_bytes();
+                [header[16], header[17], header[18], header[19]] = address.octets();
+            }
+            IpAddr::V6(address) => {
+                *bytes_at_mut(ip, 24).ok_or(NatError::Truncated)? = address.octets();
+            }
+        }
+        if let Some(field) = bytes_at_mut::<2>(transport, 2) {
+            *field = self.port.to_be_bytes();
+        }
+        if let Some(field) = bytes_at_mut::<2>(transport, place) {
+            *field = updated(old, checksum::add(old, self.to_transport), protocol).to_be_bytes();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

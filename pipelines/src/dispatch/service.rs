@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::backend::Backend;
-use super::flow_table::address_bytes;
+use super::flow_table::{FlowKey, address_bytes};
 use super::maglev::Maglev;
 use super::selection::SelectionHasher;
 use crate::ids::{BackendIndex, NodeId};
@@ -201,16 +201,29 @@ impl Services {
         Some(self.list.get(*number as usize)?.server(*position)?.as_ref())
     }
 
-    /// The hash by which a flow is given to a server.
+    /// The hash by which a packet's flow is given to a server.
     pub fn flow_hash(&self, packet: &Parsed) -> u64 {
+        let ports = packet.ports.unwrap_or(Ports { source: 0, destination: 0 });
+        let ends = (address_bytes(packet.source), address_bytes(packet.destination));
+        self.hash_of_flow(ends, ports, packet.protocol)
+    }
+
+    /// The same by the flow's key.
+    #[inline]
+    pub fn flow_hash_of(&self, key: &FlowKey) -> u64 {
+        let ports = Ports { source: key.source_port, destination: key.destination_port };
+        self.hash_of_flow((key.source, key.destination), ports, key.protocol)
+    }
+
+    #[inline]
+    fn hash_of_flow(&self, (from, to): ([u8; 16], [u8; 16]), ports: Ports, protocol: Protocol) -> u64 {
         let mut bytes = [0; 37];
         let (addresses, rest) = bytes.split_at_mut(32);
         let (source, destination) = addresses.split_at_mut(16);
-        source.copy_from_slice(&address_bytes(packet.source));
-        destination.copy_from_slice(&address_bytes(packet.destination));
-        let ports = packet.ports.unwrap_or(Ports { source: 0, destination: 0 });
+        source.copy_from_slice(&from);
+        destination.copy_from_slice(&to);
         let ([s0, s1], [d0, d1]) = (ports.source.to_be_bytes(), ports.destination.to_be_bytes());
-        rest.copy_from_slice(&[packet.protocol.0, s0, s1, d0, d1]);
+        rest.copy_from_slice(&[protocol.0, s0, s1, d0, d1]);
         self.hasher.hash(&bytes)
     }
 

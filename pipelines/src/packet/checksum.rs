@@ -120,6 +120,14 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !((sum >> 16) + (sum & 0xffff)) as u16
 }
 
+/// The checksum after `difference` was added to the sum under it.
+#[inline]
+#[must_use]
+pub const fn add(checksum: u16, difference: u16) -> u16 {
+    let sum = !checksum as u32 + difference as u32;
+    !((sum >> 16) + (sum & 0xffff)) as u16
+}
+
 /// The checksum after bytes at an even offset changed from `old` to `new`, of one even length (RFC 1624).
 #[inline]
 #[must_use]

@@ -22,6 +22,12 @@ impl Flags {
     /// The acknowledgement counts.
     pub const ACK: Self = Self(0x10);
 
+    /// Whether the segment asks for a connection.
+    #[inline]
+    pub const fn opens(self) -> bool {
+        self.contains(Self::SYN) && !self.contains(Self::ACK)
+    }
+
     /// Whether all flags of `other` are set.
     #[inline]
     pub const fn contains(self, other: Self) -> bool {

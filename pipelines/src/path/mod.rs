@@ -9,6 +9,8 @@
 //!              +--> the kernel: what is addressed to the node itself
 //! ```
 //!
+//! What a service's packets mostly are takes a shorter way, `dispatch/express.rs`, and sees none of these stages.
+//!
 //! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
 
 pub mod classify;

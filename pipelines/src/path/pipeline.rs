@@ -162,6 +162,10 @@ impl<B: PacketBuf> Pipeline<B> {
         scene: &Scene<'_>,
         out: &mut O,
     ) {
+        dispatch::express(port, frames, self, scene, out);
+        if frames.is_empty() {
+            return;
+        }
         let mut packets: Packets<'_, B> = ArrayVec::new();
         classify::classify(frames, &mut packets, port, scene.tables);
         self.run(&mut packets, scene, out);

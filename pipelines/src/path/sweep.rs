@@ -82,13 +82,13 @@ fn act<'t, B: PacketBuf, O: Outputs<B>>(
     }
 }
 
-fn discard<B: PacketBuf, O: Outputs<B>>(buffer: B, reason: DropReason, pipeline: &Pipeline<B>, out: &mut O) {
+pub(super) fn discard<B: PacketBuf, O: Outputs<B>>(buffer: B, reason: DropReason, pipeline: &Pipeline<B>, out: &mut O) {
     pipeline.counters.drop_packets(reason, 1);
     out.discard(buffer);
 }
 
 /// Counts a packet that does not get to its server.
-fn lose<B>(server: Option<&Backend>, reason: DropReason, pipeline: &Pipeline<B>) {
+pub(super) fn lose<B>(server: Option<&Backend>, reason: DropReason, pipeline: &Pipeline<B>) {
     if let Some(server) = server {
         server.lose(pipeline.worker, reason);
     }

@@ -6,6 +6,7 @@ mod decapsulation;
 mod dispatch;
 mod ecn;
 mod explain;
+mod express;
 mod flood;
 mod forwarding;
 mod fragments;

@@ -7,7 +7,7 @@ use super::FlowId;
 use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::Socket;
 use crate::ids::BackendIndex;
-use crate::packet::{Parsed, Protocol};
+use crate::packet::{Parsed, Ports, Protocol};
 
 /// What a key stands for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,16 +45,15 @@ impl FlowKey {
     /// The key of a client's packet; `None` if it has no ports. `origin` tells where it comes from.
     #[inline]
     pub fn of(packet: &Parsed, origin: u16) -> Option<Self> {
-        let ports = packet.ports?;
-        Some(Self {
-            source: address_bytes(packet.source),
-            destination: address_bytes(packet.destination),
-            source_port: ports.source,
-            destination_port: ports.destination,
-            protocol: packet.protocol,
-            kind: FlowKind::Forward,
-            origin,
-        })
+        let ends = (address_bytes(packet.source), address_bytes(packet.destination));
+        Some(Self { origin, ..Self::forward(ends, packet.ports?, packet.protocol) })
+    }
+
+    /// The key of a client's packet in clear.
+    #[inline]
+    pub const fn forward((source, destination): ([u8; 16], [u8; 16]), ports: Ports, protocol: Protocol) -> Self {
+        let (source_port, destination_port) = (ports.source, ports.destination);
+        Self { source, destination, source_port, destination_port, protocol, kind: FlowKind::Forward, origin: 0 }
     }
 
     /// The key of the client's flow to which a quoted packet of the service belongs.

@@ -56,6 +56,31 @@ fn packet(source: IpAddr, destination: IpAddr, tcp: bool, ports: (u16, u16), pay
 
 proptest! {
     #[test]
+    fn a_translation_changes_what_a_rewrite_to_the_same_end_changes(
+        v4: bool, tcp: bool, no_checksum: bool, ends: [[u8; 16]; 3], ports: (u16, u16), port: u16,
+        payload in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let [source, destination, fresh] = ends.map(|bytes| address(v4, bytes));
+        let mut by_rewrite = packet(source, destination, tcp, ports, &payload);
+        let mut parsed = Parsed::from_ip(&by_rewrite).expect("a packet");
+        let l4_offset = usize::from(parsed.l4_offset);
+        if no_checksum && v4 && !tcp {
+            by_rewrite[l4_offset + UDP_CHECKSUM_OFFSET..][..2].fill(0);
+        }
+        let mut by_translation = by_rewrite.clone();
+        rewrite(&mut by_rewrite, &mut parsed, Rewrite { end: End::Destination, address: fresh, port }).expect("it can be rewritten");
+        let translation = Translation::new((destination, ports.1), (fresh, port)).expect("of one family");
+        prop_assert_eq!(translation.apply(&mut by_translation, l4_offset, parsed.protocol), Ok(()));
+        prop_assert_eq!(&by_translation, &by_rewrite);
+        judge(&by_translation);
+        let mut cut = by_rewrite.clone();
+        cut.truncate(l4_offset + 5);
+        let before = cut.clone();
+        prop_assert_eq!(translation.apply(&mut cut, l4_offset, parsed.protocol), Err(NatError::Truncated));
+        prop_assert_eq!(cut, before);
+    }
+
+    #[test]
     fn checksums_stay_right_and_the_way_back_gives_the_packet_again(
         v4: bool, tcp: bool, source: [u8; 16], destination: [u8; 16], fresh: [u8; 16], ports: (u16, u16), port: u16,
         at_source: bool, payload in proptest::collection::vec(any::<u8>(), 0..64),

@@ -14,6 +14,7 @@ use crate::dispatch::selection::choose;
 use crate::dispatch::service::{Service, Socket};
 use crate::dispatch::{Administration, Backend};
 use crate::drop_reason::DropReason;
+use crate::ids::WorkerId;
 use crate::packet::icmp_error::Cause;
 use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{Fragment, Protocol};
@@ -50,7 +51,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
             (position, Some(id))
         }
         None => {
-            check_source(packet, desk.scene.tables)?;
+            check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
             let position = server_for(packet, service, desk)?;
             (position, begin(key, *hash, service, position, flags, desk))
         }
@@ -94,7 +95,7 @@ fn standing<B: PacketBuf, O: Outputs<B>>(
     let flows = &desk.pipeline.flows;
     let (Some(flow), Some(lifetime)) = (flows.get(id), flows.lifetime(id)) else { return Standing::Elsewhere };
     let decision = flow.decision;
-    let opens = flags.is_some_and(|flags| flags.contains(Flags::SYN) && !flags.contains(Flags::ACK));
+    let opens = flags.is_some_and(Flags::opens);
     // Configured anew without it: the flow goes elsewhere.
     let Some(position) = service.position(decision.server, decision.position) else { return Standing::Elsewhere };
     let Some(server) = service.server(position) else { return Standing::Elsewhere };
@@ -221,7 +222,7 @@ fn decide<B: PacketBuf, O: Outputs<B>>(id: FlowId, service: &Service, position: 
     if let Some(decision) = desk.pipeline.flows.get_mut(id) {
         *decision = Decision::new(server.index, position);
     }
-    count_flow(server, desk);
+    count_flow(server, desk.pipeline.worker);
 }
 
 /// Begins a flow. A table that is full is no reason to refuse it: it goes by Maglev, packet by packet.
@@ -234,18 +235,19 @@ fn begin<B: PacketBuf, O: Outputs<B>>(
     desk: &mut Desk<'_, '_, B, O>,
 ) -> Option<FlowId> {
     let server = service.server(position)?;
-    count_flow(server, desk);
+    count_flow(server, desk.pipeline.worker);
     let decision = Decision::new(server.index, position);
     let lifetime = flags.map_or(Lifetime::Udp, Lifetime::of_tcp);
-    let inserted = desk.pipeline.flows.add(hash, *key, decision, lifetime, desk.tick);
+    let inserted = desk.pipeline.flows.add(hash, key, decision, lifetime, desk.tick);
     if inserted.is_err() {
         desk.pipeline.counters.flows_untracked.add(1);
     }
     inserted.ok()
 }
 
-fn count_flow<B: PacketBuf, O: Outputs<B>>(server: &Backend, desk: &Desk<'_, '_, B, O>) {
-    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
+/// Counts a flow that a worker gave to a server.
+pub fn count_flow(server: &Backend, worker: WorkerId) {
+    if let Some(traffic) = server.traffic(worker) {
         traffic.flows.add(1);
     }
 }

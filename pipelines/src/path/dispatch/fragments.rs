@@ -33,7 +33,7 @@ pub fn later<'t, B: PacketBuf, O: Outputs<B>>(
         // It is of no service, or its first fragment went another way: it goes by its address.
         return Ok(Verdict::Route);
     }
-    check_source(packet, desk.scene.tables)?;
+    check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
     match taken(standing)? {
         FragmentFlow::Back(socket) => back::rewrite_and_send(packet, service_at(&socket, desk)?, desk),
         FragmentFlow::Forward(socket, index) => {

@@ -29,7 +29,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     if packet.parsed.fragment != Fragment::No {
         return Err(DropReason::OuterFragment.into());
     }
-    check_source(packet, desk.scene.tables)?;
+    check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
     let segment = packet.parsed.l4(packet.buffer.data());
     let message = Udp::parse(segment).map_err(DropReason::from)?.payload(segment);
     let kind = message::classify(message).map_err(|_| DropReason::WireguardMalformed)?;

@@ -10,6 +10,7 @@
 mod answer;
 mod back;
 mod cookie;
+mod express;
 mod forward;
 mod fragments;
 mod gateway;
@@ -21,10 +22,13 @@ mod translate;
 mod ways;
 
 pub(super) use cookie::GatewayAdmission;
+pub(super) use express::express;
 pub(super) use forward::{Client, select};
 pub use path_mtu::PathMtu;
 pub use translate::may_stand_in;
 pub use ways::ServerWays;
+
+use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
@@ -303,16 +307,15 @@ fn about_answer<'t, B: PacketBuf>(packet: &Packet<'t, B>, services: &'t Services
 
 /// Whether a packet in clear may come from where it says, as classify asks of packets that are forwarded. Those out of a
 /// tunnel were held against their peer's allowed IPs.
-fn check_source<B: PacketBuf>(packet: &Packet<'_, B>, tables: &Tables) -> Result<(), Refusal> {
-    let source = packet.parsed.source;
-    if packet.origin == Origin::Node {
+fn check_source(source: IpAddr, origin: Origin, tables: &Tables) -> Result<(), DropReason> {
+    if origin == Origin::Node {
         return Ok(());
     }
     if !may_forward(source) {
-        return Err(DropReason::MartianAddress.into());
+        return Err(DropReason::MartianAddress);
     }
-    match (packet.origin, tables.routes.lookup(source)) {
-        (Origin::Port(_), Some(Route::Tunnel(_))) => Err(DropReason::ReversePath.into()),
+    match (origin, tables.routes.lookup(source)) {
+        (Origin::Port(_), Some(Route::Tunnel(_))) => Err(DropReason::ReversePath),
         _ => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ pub fn error<'t, B: PacketBuf, O: Outputs<B>>(
     quoted: &QuotedPacket,
     desk: &mut Desk<'_, 't, B, O>,
 ) -> Result<Verdict<'t>, Refusal> {
-    check_source(packet, desk.scene.tables)?;
+    check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
     let service = Socket { address: quoted.source, port: quoted.ports.source, protocol: quoted.protocol };
     if desk.services.has_address(packet.parsed.destination) {
         return to_server(packet, quoted, service_at(&service, desk)?, desk);

@@ -8,13 +8,14 @@ use super::Desk;
 use super::translate;
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::dispatch::Backend;
-use crate::dispatch::encapsulation::{Encapsulation, Ends};
+use crate::dispatch::encapsulation::{Encapsulation, Ends, Inner};
 use crate::dispatch::flow_table::FlowId;
 use crate::dispatch::nat::{self, End, Rewrite};
 use crate::dispatch::service::Service;
 use crate::drop_reason::DropReason;
-use crate::packet::Parsed;
+use crate::ids::WorkerId;
 use crate::packet::icmp_error::Cause;
+use crate::packet::{Fragment, Parsed};
 use crate::path::fragment::fragment;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Origin, Packet, Verdict};
@@ -69,7 +70,7 @@ pub fn send_by_way<'t, B: PacketBuf, O: Outputs<B>>(
         None => Ok(()),
         Some(encapsulation) => encapsulate(packet, encapsulation, &way, to, desk),
     })?;
-    count(to.server, length, desk);
+    count(to.server, length, desk.pipeline.worker);
     Ok(verdict)
 }
 
@@ -100,12 +101,19 @@ pub fn send_by_known_way<'t, B: PacketBuf, O: Outputs<B>>(
     hop(packet)?;
     if translates {
         clamp_for(packet, None, tables);
-        rewrite(packet, End::Destination, (to.server.address, to.server.port))?;
+        match &way.translation {
+            Some(translation) if packet.parsed.fragment != Fragment::Later => {
+                let (offset, protocol) = (usize::from(packet.parsed.l4_offset), packet.parsed.protocol);
+                let applied = translation.apply(packet.buffer.data_mut(), offset, protocol);
+                applied.map_err(|_| DropReason::ServiceMalformed)?;
+            }
+            Some(_) | None => rewrite(packet, End::Destination, (to.server.address, to.server.port))?,
+        }
     }
-    let put = way.headers.put(&mut packet.buffer, &packet.parsed, to.entropy, &mut pipeline.ip_id);
+    let put = way.headers.put(&mut packet.buffer, Inner::of(&packet.parsed), to.entropy, &mut pipeline.ip_id);
     put.map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
     packet.verdict = Verdict::Send(way.port);
-    count(to.server, length, desk);
+    count(to.server, length, desk.pipeline.worker);
     Ok(Sent::Yes)
 }
 
@@ -136,9 +144,10 @@ pub fn pass_on<'t, B: PacketBuf, O: Outputs<B>>(
     Ok(fragment(packet, &way.verdict, way.mtu, desk.made, desk.pipeline, desk.scene, desk.out))
 }
 
-/// Counts what was sent to a server.
-fn count<B: PacketBuf, O: Outputs<B>>(server: &Backend, length: u32, desk: &Desk<'_, '_, B, O>) {
-    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
+/// Counts what a worker sent to a server.
+#[inline]
+pub fn count(server: &Backend, length: u32, worker: WorkerId) {
+    if let Some(traffic) = server.traffic(worker) {
         traffic.packets.add(1);
         traffic.bytes.add(u64::from(length));
     }

@@ -5,6 +5,7 @@ use jetway_config::Forward;
 use super::send::{encapsulation_of, is_on_link, source_on};
 use crate::dispatch::Backend;
 use crate::dispatch::encapsulation::{Ends, Headers};
+use crate::dispatch::nat::Translation;
 use crate::dispatch::service::Service;
 use crate::ids::{BackendIndex, PortId};
 use crate::packet::EtherType;
@@ -42,7 +43,15 @@ pub struct ServerWay {
     overhead: u16,
     /// All that stands before the packet in a frame to the server.
     pub headers: Headers,
+    /// What NAT changes in the packet.
+    pub translation: Option<Translation>,
 }
+
+/// Where a server's way stands. Good until the next one is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct WayPlace(u16);
+
+const _: () = assert!(size_of::<Place>() == 128 && PLACES <= 1 << 16);
 
 impl ServerWay {
     /// The longest packet of a client that fits. What routers say of the way to the server holds for packets that we make.
@@ -63,11 +72,25 @@ impl ServerWays {
     /// The way to a server of a service.
     #[inline]
     pub fn to(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<&ServerWay> {
-        let place = self.0.get_mut(server.index.index() % PLACES)?;
+        let place = self.place(server, service, tables)?;
+        self.at(place)
+    }
+
+    /// Where the way to a server of a service stands.
+    #[inline]
+    pub fn place(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<WayPlace> {
+        let number = server.index.index() % PLACES;
+        let place = self.0.get_mut(number)?;
         if place.server != server.index || place.epoch != tables.epoch {
             *place = Place { server: server.index, epoch: tables.epoch, way: find(server, service, tables) };
         }
-        place.way.as_ref()
+        place.way.as_ref().map(|_| WayPlace(number as u16))
+    }
+
+    /// The way that stands at a place.
+    #[inline]
+    pub fn at(&self, place: WayPlace) -> Option<&ServerWay> {
+        self.0.get(usize::from(place.0))?.way.as_ref()
     }
 }
 
@@ -83,13 +106,22 @@ fn find(server: &Backend, service: &Service, tables: &Tables) -> Option<ServerWa
     let carried = if service.socket.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
     let link_of = |ethertype| if ethertype == EtherType::IPV4 { links.ipv4 } else { links.ipv6 };
     match encapsulation_of(service.forward) {
-        None => Some(ServerWay { port, mtu: way.mtu, overhead: 0, headers: Headers::link(&link_of(carried)) }),
+        None => {
+            let headers = Headers::link(&link_of(carried));
+            let from = (service.socket.address, service.socket.port);
+            let translation = match service.forward {
+                Forward::Nat => Some(Translation::new(from, (server.address, server.port))?),
+                Forward::L2 | Forward::Ipip | Forward::Gre | Forward::Gue => None,
+            };
+            Some(ServerWay { port, mtu: way.mtu, overhead: 0, headers, translation })
+        }
         Some(encapsulation) => {
             let source = source_on(&way, server.address, tables)?;
             let outer = if server.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
             let headers = Headers::outer(encapsulation, Ends::new(source, server.address)?, carried);
             let overhead = encapsulation.overhead(server.address);
-            Some(ServerWay { port, mtu: way.mtu, overhead, headers: headers.behind(&link_of(outer)) })
+            let headers = headers.behind(&link_of(outer));
+            Some(ServerWay { port, mtu: way.mtu, overhead, headers, translation: None })
         }
     }
 }

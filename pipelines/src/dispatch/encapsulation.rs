@@ -13,7 +13,7 @@ use crate::packet::ecn::{self, Dscp};
 use crate::packet::ipv4::Fragmentation;
 use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::Checksum;
-use crate::packet::{EtherType, Parsed, Protocol, bytes_at_mut, ipv4, ipv6, udp};
+use crate::packet::{EtherType, Parsed, Protocol, bytes_at_mut, ethernet, ipv4, ipv6, udp};
 
 /// What stands between the two IP headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +140,7 @@ enum Outer {
 impl Headers {
     /// The headers of outer packets between these ends, which carry packets of this kind.
     pub fn outer(encapsulation: Encapsulation, ends: Ends, carried: EtherType) -> Self {
-        let mut headers = Self::link(&[]);
+        let mut headers = Self::NONE;
         let protocol = match encapsulation {
             Encapsulation::Ipip if carried == EtherType::IPV4 => Protocol::IPV4,
             Encapsulation::Ipip => Protocol::IPV6,
@@ -181,13 +181,15 @@ impl Headers {
     }
 
     /// A link-layer header alone.
-    pub fn link(header: &[u8]) -> Self {
-        Self { bytes: [0; HEADERS_ROOM], length: 0, outer: Outer::Nothing }.behind(header)
+    pub fn link(header: &[u8; ethernet::HEADER_LENGTH]) -> Self {
+        Self::NONE.behind(header)
     }
+
+    const NONE: Self = Self { bytes: [0; HEADERS_ROOM], length: 0, outer: Outer::Nothing };
 
     /// These behind a link-layer header.
     #[must_use]
-    pub fn behind(mut self, link: &[u8]) -> Self {
+    pub fn behind(mut self, link: &[u8; ethernet::HEADER_LENGTH]) -> Self {
         self.prepend(link);
         self
     }
@@ -208,6 +210,11 @@ impl Headers {
     /// inner one (RFC 2003 section 3.1). `entropy` tells flows apart. The buffer needs [`HEADERS_ROOM`].
     #[inline]
     pub fn put<B: PacketBuf>(&self, buffer: &mut B, inner: Inner, entropy: u64, ip_id: &mut u16) -> Result<(), NoRoom> {
+        if let (Outer::Nothing, Some(link)) = (self.outer, self.bytes.last_chunk::<{ ethernet::HEADER_LENGTH }>()) {
+            buffer.grow_front(link.len())?;
+            *buffer.data_mut().first_chunk_mut().ok_or(NoRoom(link.len()))? = *link;
+            return Ok(());
+        }
         let packet = buffer.data().len();
         let length = u16::try_from(packet + HEADERS_ROOM).map_err(|_| NoRoom(packet))? - HEADERS_ROOM as u16;
         buffer.grow_front(HEADERS_ROOM)?;

@@ -217,14 +217,15 @@ impl Services {
 
     #[inline]
     fn hash_of_flow(&self, (from, to): ([u8; 16], [u8; 16]), ports: Ports, protocol: Protocol) -> u64 {
-        let mut bytes = [0; 37];
+        let mut bytes = [0; 40];
         let (addresses, rest) = bytes.split_at_mut(32);
         let (source, destination) = addresses.split_at_mut(16);
         source.copy_from_slice(&from);
         destination.copy_from_slice(&to);
+        // At once: reading bytes that were just written one by one has to wait for each of them.
         let ([s0, s1], [d0, d1]) = (ports.source.to_be_bytes(), ports.destination.to_be_bytes());
-        rest.copy_from_slice(&[protocol.0, s0, s1, d0, d1]);
-        self.hasher.hash(&bytes)
+        rest.copy_from_slice(&u64::from_le_bytes([protocol.0, s0, s1, d0, d1, 0, 0, 0]).to_le_bytes());
+        self.hasher.hash(bytes.first_chunk::<37>().unwrap_or(&[0; 37]))
     }
 
     /// The hash by which a client in clear is given to a server, whatever its port.

@@ -92,7 +92,7 @@ pub fn express<'t, B: PacketBuf, O: Outputs<B>>(
     for search in &mut findings.searches {
         search.probable = pipeline.flows.prefetch_entry(search.hash, tick);
     }
-    let mut lane = Lane { port, pipeline, tables: scene.tables, tick };
+    let mut lane = Lane::new(port, pipeline, scene.tables, tick);
     let destinations = lane.find_all(&findings.searches);
     let mut candidates = findings.candidates.iter().peekable();
     let mut rest = ArrayVec::<B, BURST>::new();

@@ -1,5 +1,7 @@
 //! Where packets that go the short way go, and what becomes of them.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 use jetway_config::{Forward, Persistence};
 
@@ -49,17 +51,21 @@ struct Miss {
 
 /// What finding and rewriting work with besides the packets.
 pub struct Lane<'a, 't, B> {
-    /// Where the packets came in.
-    pub port: PortId,
+    port: PortId,
     /// The worker's.
     pub pipeline: &'a mut Pipeline<B>,
-    /// The tables.
-    pub tables: &'t Tables,
-    /// The time.
-    pub tick: Tick,
+    tables: &'t Tables,
+    tick: Tick,
+    /// From where a packet may come: mostly the next one's source too.
+    source: Option<[u8; 16]>,
 }
 
-impl<'t, B: PacketBuf> Lane<'_, 't, B> {
+impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
+    /// For a burst that came in by `port`.
+    pub fn new(port: PortId, pipeline: &'a mut Pipeline<B>, tables: &'t Tables, tick: Tick) -> Self {
+        Self { port, pipeline, tables, tick, source: None }
+    }
+
     /// Where each search leads: `None` if the packets of its flow stay for the stages, as do those of all searches behind the
     /// end.
     pub fn find_all(&mut self, searches: &[Search<'t>]) -> ArrayVec<Option<Destination<'t>>, BURST> {
@@ -85,12 +91,9 @@ impl<'t, B: PacketBuf> Lane<'_, 't, B> {
             if may_be_there && self.pipeline.flows.find(search.hash, &search.key, self.tick).is_some() {
                 continue;
             }
-            match self.begin(search, hash) {
-                Ok(destination) => *place = destination,
-                Err(Stop) => {
-                    destinations.truncate(number);
-                    break;
-                }
+            if let Err(Stop) = self.begin(search, hash, place) {
+                destinations.truncate(number);
+                break;
             }
         }
         destinations
@@ -123,23 +126,44 @@ impl<'t, B: PacketBuf> Lane<'_, 't, B> {
         Ok(Found::Flow(Destination { flow, server, way }))
     }
 
-    /// Begins a flow that is not there. `None` if its packets stay.
+    /// Begins a flow that is not there, and writes down where it goes, unless its packets stay.
+    // Written where it belongs at once: a copy of what was just written in parts is slow.
     #[inline(never)]
-    fn begin(&mut self, search: &Search<'t>, chosen_by: u64) -> Result<Option<Destination<'t>>, Stop> {
+    fn begin(
+        &mut self,
+        search: &Search<'t>,
+        chosen_by: u64,
+        destination: &mut Option<Destination<'t>>,
+    ) -> Result<(), Stop> {
         let Search { service, key, hash, flags, .. } = search;
-        if check_source(key.source_address(), Origin::Port(self.port), self.tables).is_err() {
-            return Ok(None);
+        if !self.may_come_from(key.source) {
+            return Ok(());
         }
-        let Ok(position) = select(service, chosen_by) else { return Ok(None) };
+        let Ok(position) = select(service, chosen_by) else { return Ok(()) };
         // With no server up, the next packet of a flow may have another fate than its first.
         let server = service.server(position).filter(|server| server.state().keeps_flows());
-        let Some(server) = server else { return Ok(None) };
-        let Some(way) = self.way_to(server, search)? else { return Ok(None) };
+        let Some(server) = server else { return Ok(()) };
+        let Some(way) = self.way_to(server, search)? else { return Ok(()) };
         let lifetime = if key.protocol == Protocol::TCP { Lifetime::of_tcp(*flags) } else { Lifetime::Udp };
         let decision = Decision::new(server.index, position);
-        let Ok(flow) = self.pipeline.flows.add(*hash, key, decision, lifetime, self.tick) else { return Ok(None) };
+        let Ok(flow) = self.pipeline.flows.add(*hash, key, decision, lifetime, self.tick) else { return Ok(()) };
         count_flow(server, self.pipeline.worker);
-        Ok(Some(Destination { flow, server, way }))
+        *destination = Some(Destination { server, flow, way });
+        Ok(())
+    }
+
+    /// Whether a packet in clear may come from an address.
+    #[inline]
+    fn may_come_from(&mut self, source: [u8; 16]) -> bool {
+        if self.source == Some(source) {
+            return true;
+        }
+        let address = IpAddr::from(source).to_canonical();
+        let may = check_source(address, Origin::Port(self.port), self.tables).is_ok();
+        if may {
+            self.source = Some(source);
+        }
+        may
     }
 
     /// The way to a server, if it is known and no other than this.

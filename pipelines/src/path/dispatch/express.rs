@@ -63,7 +63,7 @@ struct Search<'t> {
     /// Whether another of them opens the connection anew.
     reopens: bool,
     /// Bytes of the longest of them.
-    longest: u16,
+    longest: u32,
 }
 
 /// What a burst has for this stage.
@@ -162,14 +162,24 @@ impl<'t> Findings<'t> {
         let ends = (simple.addresses, simple.ports, simple.protocol);
         let is_first = recent.ends != Some(ends);
         if let Some(search) = self.searches.last_mut().filter(|_| !is_first) {
-            search.reopens |= flags.contains(Flags::SYN);
-            search.longest = search.longest.max(length);
+            if flags.contains(Flags::SYN) {
+                search.reopens = true;
+            }
+            search.longest = search.longest.max(length.into());
         } else {
             let service = recent.service_at(simple, services)?;
             let key = FlowKey::forward(simple.addresses.bytes(), simple.ports, simple.protocol);
             let hash = flows.hash(&key);
             flows.prefetch(hash);
-            self.searches.push(Search { service, key, hash, probable: None, flags, reopens: false, longest: length });
+            self.searches.push(Search {
+                service,
+                key,
+                hash,
+                probable: None,
+                flags,
+                reopens: false,
+                longest: length.into(),
+            });
             recent.ends = Some(ends);
         }
         // There is one, since no packet has ends yet before the first.

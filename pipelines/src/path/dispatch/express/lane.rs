@@ -176,7 +176,7 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         if search.service.forward == Forward::Nat && way.port == self.port {
             return Ok(None);
         }
-        if u32::from(search.longest) > way.room(server) { Err(Stop) } else { Ok(Some(place)) }
+        if search.longest > way.room(server) { Err(Stop) } else { Ok(Some(place)) }
     }
 
     /// Notes a packet of a flow, whose life begins anew.

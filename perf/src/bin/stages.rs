@@ -128,7 +128,8 @@ fn lay(world: &mut World, direction: Direction, buffers: &mut Vec<HeapBuf>, fram
     for (buffer, frame) in buffers.iter_mut().zip(frames) {
         refill(buffer, frame);
     }
-    world.lines[direction.ports().0].lay(buffers.drain(..));
+    // Ports give the last frame first, and a peer's messages come in order.
+    world.lines[direction.ports().0].lay(buffers.drain(..).rev());
 }
 
 fn take(world: &mut World, direction: Direction, buffers: &mut Vec<HeapBuf>) {

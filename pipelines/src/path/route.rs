@@ -95,7 +95,7 @@ pub(super) struct Way<'t> {
     pub into: Option<TunnelId>,
 }
 
-/// A packet that was forwarded, with its way: mostly the next one's too.
+/// A packet that was forwarded, with its way: mostly the next one's too, whoever sent it.
 struct Last<'t> {
     origin: Origin,
     source: IpAddr,
@@ -104,9 +104,9 @@ struct Last<'t> {
 }
 
 impl Last<'_> {
-    fn is_as<B>(&self, packet: &Packet<'_, B>) -> bool {
-        let parsed = &packet.parsed;
-        self.destination == parsed.destination && self.source == parsed.source && self.origin == packet.origin
+    #[inline(always)]
+    fn leads<B>(&self, packet: &Packet<'_, B>) -> bool {
+        self.destination == packet.parsed.destination && self.origin == packet.origin
     }
 }
 
@@ -117,7 +117,12 @@ fn decide<'t, B: PacketBuf>(
     tables: &'t Tables,
 ) -> Result<u16, Refusal> {
     let way = match last {
-        Some(last) if last.is_as(packet) => &last.way,
+        Some(last) if last.leads(packet) => {
+            if last.source != packet.parsed.source {
+                check_source(packet)?;
+            }
+            &last.way
+        }
         last => {
             if let Origin::Tunnel(tunnel) = packet.origin
                 && tables.is_local(packet.parsed.destination)
@@ -125,6 +130,7 @@ fn decide<'t, B: PacketBuf>(
                 packet.verdict = Verdict::Punt(Twin::Tunnel(tunnel));
                 return Ok(u16::MAX);
             }
+            check_source(packet)?;
             let way = find_way(packet, tables)?;
             let Packet { origin, parsed: Parsed { source, destination, .. }, .. } = *packet;
             &last.insert(Last { origin, source, destination, way }).way
@@ -148,20 +154,33 @@ pub(super) fn hop<B: PacketBuf>(packet: &mut Packet<'_, B>) -> Result<(), Refusa
 
 /// TCP learns from its handshake what fits through each tunnel on the way: the one that it came from and the one `into`
 /// which it goes.
-#[inline]
+#[inline(always)]
 pub(super) fn clamp_for<B: PacketBuf>(packet: &mut Packet<'_, B>, into: Option<TunnelId>, tables: &Tables) {
     if packet.parsed.protocol == Protocol::TCP {
-        let from = if let Origin::Tunnel(tunnel) = packet.origin { Some(tunnel) } else { None };
-        for tunnel in [from, into].into_iter().flatten() {
-            clamp(packet, tunnel, tables);
-        }
+        clamp_between(packet, into, tables);
     }
+}
+
+#[inline(never)]
+fn clamp_between<B: PacketBuf>(packet: &mut Packet<'_, B>, into: Option<TunnelId>, tables: &Tables) {
+    let from = if let Origin::Tunnel(tunnel) = packet.origin { Some(tunnel) } else { None };
+    for tunnel in [from, into].into_iter().flatten() {
+        clamp(packet, tunnel, tables);
+    }
+}
+
+/// Whether what came out of a tunnel may have been sent from where it says; [`super::classify`] asks that of what came in clear.
+fn check_source<B>(packet: &Packet<'_, B>) -> Result<(), Refusal> {
+    if matches!(packet.origin, Origin::Tunnel(_)) && !may_forward(packet.parsed.source) {
+        return Err(DropReason::MartianAddress.into());
+    }
+    Ok(())
 }
 
 /// The way of a packet that is not for the node itself.
 fn find_way<'t, B: PacketBuf>(packet: &Packet<'t, B>, tables: &'t Tables) -> Result<Way<'t>, Refusal> {
-    let Parsed { source, destination, .. } = packet.parsed;
-    if matches!(packet.origin, Origin::Tunnel(_)) && !(may_forward(source) && may_forward(destination)) {
+    let destination = packet.parsed.destination;
+    if matches!(packet.origin, Origin::Tunnel(_)) && !may_forward(destination) {
         return Err(DropReason::MartianAddress.into());
     }
     way_to(destination, tables)

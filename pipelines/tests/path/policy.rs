@@ -49,6 +49,22 @@ fn an_address_that_is_taken_from_a_peer_stops_at_once_both_ways() {
 }
 
 #[test]
+fn a_peers_packet_from_no_source_does_not_pass_behind_a_good_one_to_the_same_place() {
+    let mut world = World::connected(1, &[Family::V4]);
+    let peer = Arc::clone(&world.peers[0]);
+    world.change_tunnel(|tunnel| _ = tunnel.allowed_ips.insert(net("169.254.0.0/16"), peer));
+    let sources = [world.inner(0, Family::V4), address("169.254.1.1"), world.inner(0, Family::V4)];
+    let frames = sources.map(|source| {
+        let message = world.clients[0].seal(&Inner::udp(source, server(Family::V4), 60).bytes());
+        world.client_frame(0, &message)
+    });
+    world.receive(0, WAN, frames);
+    world.exchange();
+    assert_eq!(world.losses(), [("martian_address", 1)]);
+    assert_eq!(world.take_sent(LAN).len(), 2);
+}
+
+#[test]
 fn what_is_sealed_has_to_be_a_packet() {
     let mut world = World::connected(1, &[Family::V4]);
     let good = Inner::udp(world.inner(0, Family::V4), server(Family::V4), 60).bytes();

@@ -9,6 +9,9 @@ use super::{Fragment, IpError, Protocol, bytes_at, bytes_at_mut};
 /// Bytes of a header without options.
 pub const HEADER_LENGTH: usize = 20;
 
+/// The first byte of a header without options.
+pub(super) const WITHOUT_OPTIONS: u8 = 0x45;
+
 /// Bytes of the longest header: 15 words.
 pub const MAX_HEADER_LENGTH: usize = 60;
 
@@ -69,7 +72,11 @@ impl Ipv4 {
             traffic_class: header[1],
             identification: word(4),
             dont_fragment: flags & 0x4000 != 0,
-            fragment: Fragment::of(flags & 0x1fff, flags & 0x2000 != 0),
+            // Nearly every packet is whole, which one look tells.
+            fragment: match flags & 0x3fff {
+                0 => Fragment::No,
+                _ => Fragment::of(flags & 0x1fff, flags & 0x2000 != 0),
+            },
             ttl: header[8],
             protocol: Protocol(header[9]),
         })
@@ -80,7 +87,7 @@ impl Ipv4 {
 #[inline]
 pub fn checksum_is_right(packet: &[u8]) -> bool {
     // Nearly every header has no options: a sum of known length needs no loop.
-    if let Some(header @ [0x45, ..]) = packet.first_chunk::<HEADER_LENGTH>() {
+    if let Some(header @ [WITHOUT_OPTIONS, ..]) = packet.first_chunk::<HEADER_LENGTH>() {
         return Sum::ZERO.bytes(header).is_right();
     }
     let length = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);

@@ -185,7 +185,7 @@ impl Parsed {
     #[inline]
     pub(crate) fn from_ipv4(data: &[u8]) -> Result<Self, IpError> {
         let mut parsed = Self::NOTHING;
-        parsed.read_ipv4(data)?;
+        parsed.take_ipv4(&Ipv4::parse(data)?, data);
         Ok(parsed)
     }
 
@@ -202,6 +202,17 @@ impl Parsed {
     // leave the store buffer.
     #[inline(always)]
     pub(crate) fn read_ipv4(&mut self, data: &[u8]) -> Result<(), IpError> {
+        // Nearly every header has no options: where the compiler knows that, it leaves out what depends on them.
+        if data.first() != Some(&ipv4::WITHOUT_OPTIONS) {
+            return self.read_ipv4_with_options(data);
+        }
+        self.take_ipv4(&Ipv4::parse(data)?, data);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_ipv4_with_options(&mut self, data: &[u8]) -> Result<(), IpError> {
         self.take_ipv4(&Ipv4::parse(data)?, data);
         Ok(())
     }

@@ -28,13 +28,14 @@ use crate::wireguard::{Endpoint, Receiver, message};
 /// A data message on its way to and through the AEAD: its packet's buffer holds the encrypted packet and its tag.
 struct Pending {
     counter: u64,
+    /// Bytes of the encrypted packet with its tag.
+    sealed: u16,
     packet: u8,
     run: u8,
 }
 
 /// Messages in a row to one session by one tunnel's port: looked up, judged and noted once.
 struct Run {
-    receiver: u32,
     slot: SlotIndex,
     tunnel: TunnelId,
     refusal: Option<DropReason>,
@@ -75,18 +76,18 @@ fn find_messages<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
+    let mut last = None;
     for (number, packet) in packets.iter_mut().enumerate() {
-        let Verdict::Open { tunnel, port, message: start, length } = packet.verdict else { continue };
-        let (start, length) = (usize::from(start), usize::from(length));
+        let Verdict::Open { tunnel, port, message, length } = packet.verdict else { continue };
+        let (start, length) = (usize::from(message), usize::from(length));
         let bytes = packet.buffer.data().get(start..start + length).unwrap_or_default();
         let Ok(header) = Data::parse(bytes) else {
             packet.verdict = Verdict::Drop(not_data(packet, bytes, tunnel, pipeline, scene, out));
             continue;
         };
-        let of_run = |run: &Run| run.receiver == header.receiver && run.tunnel == tunnel;
-        if !messages.runs.last().is_some_and(of_run) {
+        if last != Some((header.receiver, tunnel)) {
             match find_slot(header.receiver, pipeline) {
-                Ok(slot) => messages.runs.push(Run { receiver: header.receiver, slot, tunnel, refusal: None }),
+                Ok(slot) => messages.runs.push(Run { slot, tunnel, refusal: None }),
                 Err(Elsewhere::Worker(to)) => {
                     packet.verdict = Verdict::HandOff { to, port };
                     continue;
@@ -96,10 +97,16 @@ fn find_messages<'t, B: PacketBuf, O: Outputs<B>>(
                     continue;
                 }
             }
+            last = Some((header.receiver, tunnel));
+        }
+        if header.counter >= REJECT_AFTER_MESSAGES {
+            packet.verdict = Verdict::Drop(DropReason::WireguardSessionExpired);
+            continue;
         }
         let run = messages.runs.len().wrapping_sub(1) as u8;
-        messages.pending.push(Pending { counter: header.counter, packet: number as u8, run });
-        packet.buffer.narrow(start + DATA_HEADER_SIZE, length - DATA_HEADER_SIZE);
+        let sealed = length - DATA_HEADER_SIZE;
+        messages.pending.push(Pending { counter: header.counter, sealed: sealed as u16, packet: number as u8, run });
+        packet.buffer.narrow(start + DATA_HEADER_SIZE, sealed);
     }
 }
 
@@ -173,21 +180,27 @@ const _: () = assert!(BURST <= Authentic::BITS as usize);
 fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipeline: &Pipeline<B>) -> Authentic {
     let mut jobs = ArrayVec::<OpenJob<'_>, BURST>::new_const();
     let mut in_jobs: Authentic = 0;
-    let mut all = packets.iter_mut().enumerate();
-    for (number, wanted) in messages.pending.iter().enumerate() {
-        // Both go by ascending numbers.
-        let Some((_, packet)) = all.find(|(number, _)| *number == usize::from(wanted.packet)) else { break };
-        let Some(run) = messages.runs.get(usize::from(wanted.run)) else { continue };
-        let exhausted = (wanted.counter >= REJECT_AFTER_MESSAGES).then_some(DropReason::WireguardSessionExpired);
-        if let Some(reason) = run.refusal.or(exhausted) {
-            packet.verdict = Verdict::Drop(reason);
-            continue;
-        }
-        let buffer = packet.buffer.data_mut();
+    let mut number = 0;
+    // Pending messages go by ascending numbers of their packets.
+    let (mut packets, mut passed) = (packets.iter_mut(), 0);
+    for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
+        let first = messages_of_run.first();
+        let Some(run) = first.and_then(|first| messages.runs.get(usize::from(first.run))) else { break };
         // `check_session` saw the slot in use, and nothing in between changes slots.
-        let Some(receiver) = pipeline.slots.get(run.slot) else { continue };
-        jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
-        in_jobs |= 1 << number;
+        let receiver = pipeline.slots.get(run.slot).filter(|_| run.refusal.is_none());
+        for wanted in messages_of_run {
+            let Some(packet) = packets.nth(usize::from(wanted.packet).wrapping_sub(passed)) else { break };
+            passed = usize::from(wanted.packet) + 1;
+            match receiver {
+                Some(receiver) => {
+                    let buffer = packet.buffer.data_mut();
+                    jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
+                    in_jobs |= 1 << number;
+                }
+                None => packet.verdict = Verdict::Drop(run.refusal.unwrap_or(DropReason::WireguardNoSession)),
+            }
+            number += 1;
+        }
     }
     pipeline.aead.open_burst(&mut jobs);
     let mut authentic = 0;
@@ -267,13 +280,10 @@ fn accept<B: PacketBuf, O: Outputs<B>>(
                 continue;
             }
             if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver, spare_windows) {
-                // What was dropped before the AEAD keeps its reason.
-                if matches!(packet.verdict, Verdict::Open { .. }) {
-                    packet.verdict = Verdict::Drop(reason);
-                }
+                packet.verdict = Verdict::Drop(reason);
                 continue;
             }
-            let sealed = packet.buffer.data().len();
+            let sealed = wanted.sealed.into();
             match &mut heard {
                 Some(heard) if heard.from.is_of(&packet.parsed) => heard.add(sealed),
                 heard => {
@@ -366,6 +376,7 @@ impl Source {
         Self { address: outer.source, port, local: outer.destination }
     }
 
+    #[inline(always)]
     fn is_of(&self, outer: &Parsed) -> bool {
         self.address == outer.source
             && self.local == outer.destination

@@ -67,6 +67,7 @@ worker_counters! {
     flows, "Flows and clients in the flow table now (a gauge)";
     flows_untracked, "Flows that found the flow table full and go by Maglev, packet by packet";
     cookies_for_gateways, "Handshake messages to services of gateways that were answered with a cookie, under load";
+    windows_missing, "Times that a session could not widen its replay window, since the worker had no memory for one ready";
     pool_empty, "Packets that could not be made because no buffer was free";
     events_lost, "Events dropped because the ring to control was full";
 }

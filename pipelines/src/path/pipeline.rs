@@ -148,6 +148,7 @@ impl<B: PacketBuf> Pipeline<B> {
             self.punt_meter = Meter::new(limit.rate, limit.burst);
             self.punt_limit = limit;
         }
+        self.counters.windows_missing.set(self.spare_windows.missing());
         if self.spare_windows.wants_more() && out.tell_handshaker(HandshakeEvent::WindowsWanted).is_err() {
             // The ring is full: ask in a later turn.
             self.spare_windows.ask_again();

@@ -70,6 +70,24 @@ fn sessions_that_miss_messages_get_whole_replay_windows_however_many_there_are()
 }
 
 #[test]
+fn sessions_that_find_the_stock_of_replay_windows_empty_are_counted() {
+    let clients = READY + 12;
+    let mut world = World::connected(1, &vec![Family::V4; clients]);
+    let frames: Vec<_> = (0..clients)
+        .map(|client| {
+            let packet = Inner::udp(world.inner(client, Family::V4), server(Family::V4), 60).bytes();
+            let newest = (0..700).map(|_| world.clients[client].seal(&packet)).last().expect("there are many");
+            world.client_frame(client, &newest)
+        })
+        .collect();
+    // All at once: the handshaker has no time to fill the stock up.
+    world.receive(0, WAN, frames);
+    world.exchange();
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.take_sent(LAN).len(), world.workers[0].counters.windows_missing.get()), (clients, 12));
+}
+
+#[test]
 fn a_session_is_used_up_to_reject_after_time_and_no_longer_in_both_directions() {
     let mut world = World::connected(1, &[Family::V4]);
     let packet = to_server(&world).bytes();

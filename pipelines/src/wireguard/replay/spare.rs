@@ -26,17 +26,25 @@ impl Crate {
 pub struct SpareWindows {
     rings: ArrayVec<Box<Ring>, READY>,
     is_asked: bool,
+    missing: u64,
 }
 
 impl SpareWindows {
     /// So many, [`READY`] at most.
     pub fn new(count: usize) -> Box<Self> {
-        Box::new(Self { rings: (0..count.min(READY)).map(|_| Ring::new()).collect(), is_asked: false })
+        Box::new(Self { rings: (0..count.min(READY)).map(|_| Ring::new()).collect(), is_asked: false, missing: 0 })
     }
 
     /// One of them; what it holds is somebody else's.
     pub(super) fn take(&mut self) -> Option<Box<Ring>> {
-        self.rings.pop()
+        let ring = self.rings.pop();
+        self.missing += u64::from(ring.is_none());
+        ring
+    }
+
+    /// How often there was none left.
+    pub fn missing(&self) -> u64 {
+        self.missing
     }
 
     /// Keeps a window that a session no longer needs, or gives it back if there are enough.

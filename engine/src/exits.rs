@@ -9,7 +9,7 @@ use jetway_sync::spsc::Producer;
 
 use crate::links::{Handoff, Punt};
 use crate::port::{Burst, PortQueue};
-use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::counters::{Counter, WorkerCounters};
 use std::sync::Arc;
 
 /// A worker's share of a port.
@@ -17,6 +17,17 @@ pub struct PortShare<B: PacketBuf> {
     /// Its queue pair, or the worker that transmits for it because the port has too few queues.
     pub access: PortAccess<B>,
     pending: Burst<B>,
+    losses: Arc<PortLosses>,
+}
+
+/// What one worker dropped on its way out of one port. It is counted among the worker's drops, too.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PortLosses {
+    /// Packets that found the port's transmit queue full.
+    pub transmit_queue_full: Counter,
+    /// Packets that found no room on their way to the worker that has a queue of the port.
+    pub handoff_queue_full: Counter,
 }
 
 /// How a worker reaches a port.
@@ -30,7 +41,12 @@ pub enum PortAccess<B: PacketBuf> {
 impl<B: PacketBuf> PortShare<B> {
     /// A share with nothing on its way.
     pub fn new(access: PortAccess<B>) -> Self {
-        Self { access, pending: Burst::new() }
+        Self { access, pending: Burst::new(), losses: Arc::default() }
+    }
+
+    /// Where its losses are counted.
+    pub fn losses(&self) -> Arc<PortLosses> {
+        Arc::clone(&self.losses)
     }
 }
 
@@ -70,7 +86,9 @@ impl<B: PacketBuf> Exits<B> {
                 let sent = queue.transmit(&mut share.pending);
                 self.counters.sent.add(sent as u64);
                 if !share.pending.is_empty() {
-                    self.counters.drop_packets(DropReason::TransmitQueueFull, share.pending.len() as u64);
+                    let lost = share.pending.len() as u64;
+                    self.counters.drop_packets(DropReason::TransmitQueueFull, lost);
+                    share.losses.transmit_queue_full.add(lost);
                     share.pending.clear();
                 }
             }
@@ -80,7 +98,10 @@ impl<B: PacketBuf> Exits<B> {
                     let ring = self.handoffs.get_mut(worker.index()).and_then(Option::as_mut);
                     match ring.map(|ring| ring.push(Handoff::Transmit(port, frame))) {
                         Some(Ok(())) => self.counters.handed_off.add(1),
-                        Some(Err(_)) | None => self.counters.drop_packets(DropReason::HandoffQueueFull, 1),
+                        Some(Err(_)) | None => {
+                            self.counters.drop_packets(DropReason::HandoffQueueFull, 1);
+                            share.losses.handoff_queue_full.add(1);
+                        }
                     }
                 }
             }
@@ -130,3 +151,6 @@ impl<B: PacketBuf> Outputs<B> for Exits<B> {
         self.pool.allocate()
     }
 }
+
+#[cfg(test)]
+mod tests;

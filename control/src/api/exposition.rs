@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::report::{Count, CountKind, StatsReport};
+use super::report::{Count, CountKind, PortLoadReport, PortLossReport, StatsReport};
 use super::vip_report::BackendReport;
 
 /// The whole exposition. Peers are summed by tunnel: a hundred thousand of them are no labels.
@@ -57,6 +57,25 @@ fn ports(text: &mut Exposition, stats: &StatsReport) {
         text.family(&full, &count.meaning, count.kind);
         for port in &stats.ports {
             text.sample(&full, &[("port", &port.name)], port.counter(&count.name));
+        }
+    }
+    type Lost = fn(&PortLossReport) -> u64;
+    let families: [(&str, &str, Lost); 2] = [
+        ("jetway_port_transmit_queue_full_total", "Packets that found the port's transmit queue full", |loss| {
+            loss.transmit_queue_full
+        }),
+        (
+            "jetway_port_handoff_queue_full_total",
+            "Packets that found no room on their way to the worker that has a queue of the port",
+            |loss| loss.handoff_queue_full,
+        ),
+    ];
+    for (name, help, value) in families {
+        text.family(name, help, CountKind::Counter);
+        for port in &stats.ports {
+            for loss in &port.losses {
+                text.sample(name, &[("port", &port.name), ("worker", &loss.worker.to_string())], value(loss));
+            }
         }
     }
 }
@@ -164,6 +183,21 @@ fn load(text: &mut Exposition, stats: &StatsReport) {
     text.family(name, "Share of the worker's turns with something to do, lately", CountKind::Gauge);
     for (worker, busy) in stats.workers.iter().zip(&load.workers_busy) {
         text.sample(name, &[("worker", &worker.worker.to_string())], busy);
+    }
+    type Share = fn(&PortLoadReport) -> f64;
+    let families: [(&str, &str, Share); 2] = [
+        ("jetway_port_receive_loss_ratio", "Share of packets that came to the port and got no further, lately", |port| {
+            port.receive_loss
+        }),
+        ("jetway_port_transmit_loss_ratio", "Share of packets that did not leave by the port, lately", |port| {
+            port.transmit_loss
+        }),
+    ];
+    for (name, help, value) in families {
+        text.family(name, help, CountKind::Gauge);
+        for port in &load.ports {
+            text.sample(name, &[("port", &port.name)], value(port));
+        }
     }
     let families = [
         ("jetway_system_busy_ratio", "Share of the machine's processor time that is used, lately", load.system_busy),

@@ -23,7 +23,10 @@ pub use exposition::exposition;
 pub use flow_report::{FlowCount, FlowReport, FlowsAction, FlowsFilter, FlowsQuery, FlowsReport};
 pub use http::MetricsServer;
 pub use message::{Failure, PeersQuery, Readiness, Reloaded, Request, Response};
-pub use report::{Count, CountKind, LoadReport, PeerReport, PortReport, StatsReport, TunnelReport, WorkerReport};
+pub use report::{
+    Count, CountKind, LoadReport, PeerReport, PortLoadReport, PortLossReport, PortReport, StatsReport, TunnelReport,
+    WorkerReport,
+};
 pub use server::ApiServer;
 pub use vip_report::{BackendAction, BackendOrder, BackendReport, LatencyReport, ProbeReport, VipReport, VipsQuery};
 

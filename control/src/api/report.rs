@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use jetway_engine::exits::PortLosses;
 use jetway_engine::port::{PortInfo, PortStatistics};
 use jetway_pipelines::counters::WorkerCounters;
 use jetway_pipelines::drop_reason::DropReason;
@@ -77,6 +78,20 @@ pub struct LoadReport {
     pub memory_available: u64,
     /// What the node has of it in ordinary pages, in bytes.
     pub process_memory: u64,
+    /// What each port lost.
+    #[serde(default)]
+    pub ports: Vec<PortLoadReport>,
+}
+
+/// What a port lost in the last seconds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PortLoadReport {
+    /// The port's name.
+    pub name: String,
+    /// The share of packets that came to the port and got no further, from 0 to 1.
+    pub receive_loss: f64,
+    /// The share of packets that should have left by the port and did not, from 0 to 1.
+    pub transmit_loss: f64,
 }
 
 /// A counter.
@@ -160,7 +175,7 @@ impl WorkerReport {
     }
 }
 
-/// What a port's driver counts.
+/// What a port's driver counts, and what workers lost on their way out of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PortReport {
     /// Its name in the configuration.
@@ -177,10 +192,35 @@ pub struct PortReport {
     pub host_interface: String,
     /// The driver's counters.
     pub counters: Vec<Count>,
+    /// What each worker lost on its way out of it.
+    #[serde(default)]
+    pub losses: Vec<PortLossReport>,
+}
+
+/// What a worker lost on its way out of a port. The worker's drops have it, too.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PortLossReport {
+    /// The worker's number.
+    pub worker: u16,
+    /// Packets that found the port's transmit queue full.
+    pub transmit_queue_full: u64,
+    /// Packets that found no room on their way to the worker that has a queue of the port.
+    pub handoff_queue_full: u64,
+}
+
+impl PortLossReport {
+    /// Reads what a worker counts.
+    pub fn read(worker: u16, losses: &PortLosses) -> Self {
+        Self {
+            worker,
+            transmit_queue_full: losses.transmit_queue_full.get(),
+            handoff_queue_full: losses.handoff_queue_full.get(),
+        }
+    }
 }
 
 impl PortReport {
-    /// Puts together what is known of a port.
+    /// Puts together what is known of a port, except what workers lost on their way out of it.
     pub fn new(name: &str, host_interface: &str, info: &PortInfo, link: &str, statistics: PortStatistics) -> Self {
         let count = |name: &str, meaning: &str, value| Count::new(name, meaning, value);
         let counters = vec![
@@ -202,12 +242,18 @@ impl PortReport {
             link: link.to_owned(),
             host_interface: host_interface.to_owned(),
             counters,
+            losses: Vec::new(),
         }
     }
 
     /// One of its counters; 0 if there is none of this name.
     pub fn counter(&self, name: &str) -> u64 {
         self.counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+    }
+
+    /// What all workers lost on their way out of it.
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().map(|loss| loss.transmit_queue_full + loss.handoff_queue_full).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::Global;
 use super::output::{self, Align, grouped};
 use super::{CliError, connect};
-use crate::api::{Count, CountKind, LoadReport, Request, Response, StatsReport};
+use crate::api::{Count, CountKind, LoadReport, PortLoadReport, Request, Response, StatsReport};
 
 /// Prints what the node counts.
 pub fn stats(global: &Global) -> Result<ExitCode, CliError> {
@@ -43,8 +43,15 @@ pub fn text(stats: &StatsReport) -> String {
 fn load(load: &LoadReport) -> String {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let workers: Vec<String> = load.workers_busy.iter().map(|share| percent(*share)).collect();
+    let share = |share: f64| format!("{:.2} %", share * 100.0);
+    let loses = |port: &&PortLoadReport| port.receive_loss > 0.0 || port.transmit_loss > 0.0;
+    let losses = load.ports.iter().filter(loses).map(|port| {
+        let (name, receive, transmit) = (&port.name, share(port.receive_loss), share(port.transmit_loss));
+        format!("lost lately: {receive} of what came to {name}, {transmit} of what should have left by it\n")
+    });
+    let losses: String = losses.collect();
     format!(
-        "busy: workers {} of their turns, machine {}; memory: {} in the process, {} of {} available\n",
+        "busy: workers {} of their turns, machine {}; memory: {} in the process, {} of {} available\n{losses}",
         workers.join(", "),
         percent(load.system_busy),
         output::bytes(load.process_memory),
@@ -89,6 +96,7 @@ fn ports(stats: &StatsReport) -> String {
         ("tx bytes", Align::Right),
         ("missed", Align::Right),
         ("errors", Align::Right),
+        ("tx queue full", Align::Right),
     ];
     let row = |port: &crate::api::PortReport| {
         let number = |name| grouped(port.counter(name));
@@ -105,6 +113,7 @@ fn ports(stats: &StatsReport) -> String {
             output::bytes(port.counter("transmitted_bytes")),
             number("missed_packets"),
             grouped(errors),
+            grouped(port.lost()),
         ]
     };
     output::table(&columns, &stats.ports.iter().map(row).collect::<Vec<_>>())
@@ -178,7 +187,7 @@ mod tests {
     use jetway_pipelines::drop_reason::DropReason;
 
     use super::*;
-    use crate::api::WorkerReport;
+    use crate::api::{PortLossReport, PortReport, WorkerReport};
 
     #[test]
     fn the_text_names_every_drop_with_its_meaning_and_sums_up() {
@@ -199,8 +208,36 @@ mod tests {
         let line =
             "1,200 came = 1,000 sent + 0 punted + 0 handed off + 0 held + 200 dropped: every packet is accounted for";
         assert!(text.contains(line), "{text}");
+        assert!(!text.contains("lost lately"), "{text}");
         counters.received.add(1);
         let stats = StatsReport { workers: vec![WorkerReport::read(0, 1, &counters)], ..stats };
         assert!(super::text(&stats).contains("1 under way"));
+    }
+
+    #[test]
+    fn the_text_says_what_each_port_lost_and_that_it_loses_now() {
+        let loss = |worker| PortLossReport { worker, transmit_queue_full: 1_500, handoff_queue_full: 7 };
+        let port = |name: &str, losses| PortReport {
+            name: name.to_owned(),
+            driver: "net_tap".to_owned(),
+            mac: String::new(),
+            queues: 1,
+            link: "up".to_owned(),
+            host_interface: format!("jw-{name}"),
+            counters: vec![],
+            losses,
+        };
+        let load = |name: &str, transmit_loss| PortLoadReport { name: name.to_owned(), receive_loss: 0.0, transmit_loss };
+        let stats = StatsReport {
+            ports: vec![port("wan", vec![loss(0), loss(1)]), port("lan", vec![])],
+            load: Some(LoadReport { ports: vec![load("wan", 0.125), load("lan", 0.0)], ..LoadReport::default() }),
+            ..StatsReport::default()
+        };
+        let text = text(&stats);
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).map(|line| line.trim_end().to_owned());
+        assert!(row("wan").unwrap().ends_with(" 3,014"), "{text}");
+        assert!(row("lan").unwrap().ends_with(" 0"), "{text}");
+        let lost: Vec<_> = text.lines().filter(|line| line.starts_with("lost lately")).collect();
+        assert_eq!(lost, ["lost lately: 0.00 % of what came to wan, 12.50 % of what should have left by it"]);
     }
 }

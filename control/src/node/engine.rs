@@ -15,7 +15,7 @@ use jetway_engine::dpdk::eal::{Eal, EalOptions, Memory};
 use jetway_engine::dpdk::mbuf::Mbuf;
 use jetway_engine::dpdk::pool::{PoolOptions, Pools};
 use jetway_engine::dpdk::port::{DpdkPort, PortOptions};
-use jetway_engine::exits::{PortAccess, PortShare};
+use jetway_engine::exits::{PortAccess, PortLosses, PortShare};
 use jetway_engine::handshake::{self, Handshakes};
 use jetway_engine::host::{HostOptions, HostThread, KernelGuard, TwinDevice};
 use jetway_engine::idle::IdlePolicy;
@@ -53,6 +53,8 @@ pub struct Engine {
     pub ports: Vec<DpdkPort>,
     /// What each worker counts.
     pub counters: Vec<Arc<WorkerCounters>>,
+    /// What each worker lost on its way out of each port, by port, then by worker.
+    pub port_losses: Vec<Vec<Arc<PortLosses>>>,
     /// What workers tell control.
     pub events: Vec<Consumer<ControlEvent>>,
     /// The ways of orders to workers, and back.
@@ -110,6 +112,8 @@ impl Engine {
         let stop = Arc::new(AtomicBool::new(false));
         let pool = pools.on_node(None)?;
         let mut shares = share_ports(&mut ports, workers);
+        let losses_of = |port: usize| shares.iter().map(|shares| shares[port].losses()).collect();
+        let port_losses = (0..ports.len()).map(losses_of).collect();
         let mut threads = Threads { stop: Arc::clone(&stop), workers: Vec::new(), handshake: None };
         let direct_flows = Arc::new(DirectFlows::new(random_words()?));
         for (number, (links, counters)) in links.into_iter().zip(&counters).enumerate() {
@@ -157,6 +161,7 @@ impl Engine {
         Ok(Self {
             ports,
             counters,
+            port_losses,
             events: control,
             orders,
             handshakes,

@@ -10,7 +10,8 @@ use jetway_pipelines::wireguard::Peer;
 
 use super::Node;
 use crate::api::{
-    Count, Failure, PeerReport, PeersQuery, PortReport, Reloaded, StatsReport, TunnelReport, WorkerReport,
+    Count, Failure, PeerReport, PeersQuery, PortLossReport, PortReport, Reloaded, StatsReport, TunnelReport,
+    WorkerReport,
 };
 use crate::intent::{PeerIntent, TunnelIntent};
 use crate::kernel::Twin;
@@ -39,13 +40,23 @@ impl Node {
         }
     }
 
+    /// Looks at how busy the node is.
+    pub(super) fn look_at_load(&mut self) {
+        let ports = self.port_reports();
+        self.load.look(self.engine.counters.iter().map(AsRef::as_ref), &ports);
+    }
+
     fn port_reports(&self) -> Vec<PortReport> {
-        let ports = self.config.ports.iter().zip(&self.engine.ports);
+        let ports = self.config.ports.iter().zip(&self.engine.ports).zip(&self.engine.port_losses);
         ports
-            .map(|(port, open)| {
+            .map(|((port, open), losses)| {
                 let link = if open.link_up() { "up" } else { "down" };
                 let (name, twin) = (port.name.as_str(), port.host_interface.as_str());
-                PortReport::new(name, twin, &open.info(), link, open.statistics())
+                let losses = (0..).zip(losses).map(|(worker, losses)| PortLossReport::read(worker, losses));
+                PortReport {
+                    losses: losses.collect(),
+                    ..PortReport::new(name, twin, &open.info(), link, open.statistics())
+                }
             })
             .collect()
     }

@@ -156,7 +156,7 @@ async fn serve(node: &mut Node, stop: impl Future<Output = ()>, started: impl Fn
                     tracing::error!(%error, "not everything is as the configuration says");
                 }
             }
-            _ = look.tick() => node.load.look(node.engine.counters.iter().map(AsRef::as_ref)),
+            _ = look.tick() => node.look_at_load(),
             _ = refresh.tick() => node.refresh_neighbours(&keeper),
             _ = tick.tick() => {
                 node.take_worker_events(&keeper);

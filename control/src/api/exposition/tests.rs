@@ -1,7 +1,7 @@
 use jetway_pipelines::counters::WorkerCounters;
 use jetway_pipelines::drop_reason::DropReason;
 
-use super::super::report::{LoadReport, TunnelReport, WorkerReport};
+use super::super::report::{LoadReport, PortLoadReport, PortLossReport, PortReport, TunnelReport, WorkerReport};
 use super::super::vip_report::{LatencyReport, ProbeReport, VipReport};
 use super::*;
 
@@ -47,9 +47,30 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         probe_latency: Some(LatencyReport { count: 6, median: 0.25, p99: 0.5, max: 0.75 }),
         backends: vec![backend],
     };
+    let loss = |worker, transmit_queue_full, handoff_queue_full| PortLossReport {
+        worker,
+        transmit_queue_full,
+        handoff_queue_full,
+    };
+    let port = PortReport {
+        name: "wan".to_owned(),
+        driver: "net_ring".to_owned(),
+        mac: String::new(),
+        queues: 1,
+        link: "up".to_owned(),
+        host_interface: "jw-wan".to_owned(),
+        counters: vec![Count::new("missed_packets", "Packets that arrived and found no room", 18)],
+        losses: vec![loss(0, 19, 0), loss(1, 20, 21)],
+    };
     let stats = StatsReport {
         vips: vec![vip],
-        load: Some(LoadReport { workers_busy: vec![0.25, 0.5], system_busy: 0.75, ..LoadReport::default() }),
+        load: Some(LoadReport {
+            workers_busy: vec![0.25, 0.5],
+            system_busy: 0.75,
+            ports: vec![PortLoadReport { name: "wan".to_owned(), receive_loss: 0.0625, transmit_loss: 0.25 }],
+            ..LoadReport::default()
+        }),
+        ports: vec![port],
         node: "a\"b\\c\nd".to_owned(),
         workers: vec![WorkerReport::read(0, 1, &counters), WorkerReport::read(1, 2, &counters)],
         tunnels: vec![TunnelReport {
@@ -90,6 +111,12 @@ fn every_sample_stands_below_its_family_and_no_family_comes_twice() {
         "jetway_handshakes_completed_total 4",
         "# TYPE jetway_routes gauge",
         "jetway_routes 5",
+        "jetway_port_missed_packets_total{port=\"wan\"} 18",
+        "jetway_port_transmit_queue_full_total{port=\"wan\",worker=\"0\"} 19",
+        "jetway_port_transmit_queue_full_total{port=\"wan\",worker=\"1\"} 20",
+        "jetway_port_handoff_queue_full_total{port=\"wan\",worker=\"1\"} 21",
+        "jetway_port_receive_loss_ratio{port=\"wan\"} 0.0625",
+        "jetway_port_transmit_loss_ratio{port=\"wan\"} 0.25",
         "jetway_worker_busy_ratio{worker=\"1\"} 0.5",
         "jetway_system_busy_ratio 0.75",
         "jetway_backend_up{vip=\"erp\",backend=\"erp-1\"} 1",

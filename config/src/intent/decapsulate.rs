@@ -16,6 +16,15 @@ pub enum Encapsulation {
 impl Encapsulation {
     /// The UDP port of GUE (the IANA registry "Service Name and Transport Protocol Port Number").
     pub const GUE_PORT: u16 = 6080;
+
+    /// Its word in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipip => "ipip",
+            Self::Gre => "gre",
+            Self::Gue => "gue",
+        }
+    }
 }
 
 /// Packets that dispatchers put into others are taken out of them: those that come from one of these networks, in one of

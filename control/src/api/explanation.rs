@@ -19,11 +19,18 @@ pub struct ExplainQuery {
 pub struct ExplainReport {
     /// The packet in words.
     pub packet: String,
+    /// What it is taken to carry, if that was not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<String>,
+    /// The packet inside it, in words, if that is taken out: all of the rest is about that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
     /// The port or tunnel by which it is taken to come.
     pub from: String,
     /// The client in that tunnel, if it is one.
     pub peer: Option<String>,
-    /// What it is to the node: `service`, `answer`, `error`, `fragment`, `tunnel`, `local`, `foreign` or `forwarded`.
+    /// What it is to the node: `service`, `answer`, `error`, `fragment`, `tunnel`, `local`, `encapsulated`, `foreign` or
+    /// `forwarded`.
     pub role: String,
     /// What decided that, in words.
     pub rule: String,
@@ -56,6 +63,18 @@ pub struct ServiceExplanation {
     pub flow: Option<FlowReport>,
     /// The server that the client is bound to, if a worker remembers that.
     pub bound_to: Option<String>,
+    /// Whether it may pass, if it is a handshake message to gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<HandshakeExplanation>,
+}
+
+/// What a handshake message to gateways is judged by before it gets to one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HandshakeExplanation {
+    /// Whether it shows a good cookie.
+    pub shows_cookie: bool,
+    /// What each worker would do with it now: `pass`, `cookie` (answer it with one) or `drop`.
+    pub workers: Vec<String>,
 }
 
 /// A server, as it is now.

@@ -186,9 +186,11 @@ fn load(text: &mut Exposition, stats: &StatsReport) {
     }
     type Share = fn(&PortLoadReport) -> f64;
     let families: [(&str, &str, Share); 2] = [
-        ("jetway_port_receive_loss_ratio", "Share of packets that came to the port and got no further, lately", |port| {
-            port.receive_loss
-        }),
+        (
+            "jetway_port_receive_loss_ratio",
+            "Share of packets that came to the port and got no further, lately",
+            |port| port.receive_loss,
+        ),
         ("jetway_port_transmit_loss_ratio", "Share of packets that did not leave by the port, lately", |port| {
             port.transmit_loss
         }),

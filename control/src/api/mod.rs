@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 
 pub use client::ApiError;
 pub use dry_run::{BackendChange, Change, DryRun, VipChange};
-pub use explanation::{BackendExplanation, ExplainQuery, ExplainReport, ServiceExplanation};
+pub use explanation::{BackendExplanation, ExplainQuery, ExplainReport, HandshakeExplanation, ServiceExplanation};
 pub use exposition::exposition;
 pub use flow_report::{FlowCount, FlowReport, FlowsAction, FlowsFilter, FlowsQuery, FlowsReport};
 pub use http::MetricsServer;

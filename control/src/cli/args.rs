@@ -137,7 +137,8 @@ Examples:
   jetway explain \"icmp 10.8.0.2 > 192.0.2.11\"
   jetway explain 4500002800004000400666c40a0800020a64000a04d201bb...     the bytes of a packet, from tcpdump -x
 
-The packet is taken to come by the port or tunnel to which its source is routed, unless --from says otherwise.")]
+The packet is taken to come by the port or tunnel to which its source is routed, unless --from says otherwise.
+A datagram to a WireGuard service is taken as a handshake initiation without a cookie, unless it is given in hex.")]
     Explain(ExplainArguments),
     /// Drain, disable or enable a server of a virtual service
     #[command(after_help = "\

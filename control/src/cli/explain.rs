@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use super::args::{ExplainArguments, Global};
 use super::{CliError, connect, output};
-use crate::api::{BackendExplanation, ExplainQuery, ExplainReport, Request, Response, ServiceExplanation};
+use crate::api::{
+    BackendExplanation, ExplainQuery, ExplainReport, HandshakeExplanation, Request, Response, ServiceExplanation,
+};
 
 /// Says what would happen to a packet.
 pub fn explain(global: &Global, arguments: ExplainArguments) -> Result<ExitCode, CliError> {
@@ -23,8 +25,14 @@ pub fn explain(global: &Global, arguments: ExplainArguments) -> Result<ExitCode,
 /// The explanation for people.
 fn text(report: &ExplainReport) -> String {
     let mut lines = vec![("packet", report.packet.clone())];
+    if let Some(assumed) = &report.assumed {
+        lines.push(("taken as", format!("{assumed}; write another message in hex, with its IP header")));
+    }
     let peer = report.peer.as_ref().map_or_else(String::new, |peer| format!(", from {peer}"));
     lines.push(("comes by", format!("{}{peer}", report.from)));
+    if let Some(inside) = &report.inside {
+        lines.push(("inside", format!("{inside}; [decapsulate] takes this one out, and it goes on alone")));
+    }
     lines.push(("rule", report.rule.clone()));
     if let Some(service) = &report.service {
         lines.extend(of_service(service));
@@ -63,7 +71,20 @@ fn of_service(service: &ServiceExplanation) -> Vec<(&'static str, String)> {
     let backend = service.backend.as_ref().map_or_else(|| "none".to_owned(), server);
     lines.push(("server", backend));
     lines.push(("because", service.reason.clone()));
+    lines.extend(service.handshake.as_ref().map(|handshake| ("cookie", cookie(handshake))));
     lines
+}
+
+fn cookie(handshake: &HandshakeExplanation) -> String {
+    let shows = if handshake.shows_cookie { "it shows a good one" } else { "it shows none" };
+    let of_worker = |word: &str| match word {
+        "pass" => "lets it pass now",
+        "cookie" => "is under load, and answers it with one",
+        _ => "is under load, and its source has had its share",
+    };
+    let workers = (0..).zip(&handshake.workers);
+    let workers: Vec<_> = workers.map(|(number, word)| format!("worker {number} {}", of_worker(word))).collect();
+    format!("{shows}; {}", workers.join(", "))
 }
 
 fn server(server: &BackendExplanation) -> String {
@@ -105,9 +126,12 @@ mod tests {
             reason: "its flow is there".to_owned(),
             flow: Some(flow),
             bound_to: None,
+            handshake: None,
         };
         let report = ExplainReport {
             packet: "tcp 10.8.0.2:1234 > 10.100.0.10:443, 40 bytes".to_owned(),
+            assumed: None,
+            inside: None,
             from: "tunnel jw0".to_owned(),
             peer: Some("alice".to_owned()),
             role: "service".to_owned(),
@@ -129,5 +153,20 @@ mod tests {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
         assert!(!shown.contains("dropped"), "{shown}");
+        for absent in ["taken as", "inside", "cookie"] {
+            assert!(!shown.contains(absent), "{absent} in\n{shown}");
+        }
+        let handshake =
+            HandshakeExplanation { shows_cookie: false, workers: vec!["pass".to_owned(), "cookie".to_owned()] };
+        let service = report.service.map(|service| ServiceExplanation { handshake: Some(handshake), ..service });
+        let inside = Some("udp 10.8.0.9:1 > 10.8.0.1:2, 100 bytes".to_owned());
+        let shown = text(&ExplainReport { service, inside, assumed: Some("an initiation".to_owned()), ..report });
+        for part in [
+            "taken as  an initiation; write",
+            "inside    udp 10.8.0.9:1",
+            "cookie    it shows none; worker 0 lets it pass now, worker 1 is under load, and answers it with one",
+        ] {
+            assert!(shown.contains(part), "{part} in\n{shown}");
+        }
     }
 }

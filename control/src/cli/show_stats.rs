@@ -227,7 +227,8 @@ mod tests {
             counters: vec![],
             losses,
         };
-        let load = |name: &str, transmit_loss| PortLoadReport { name: name.to_owned(), receive_loss: 0.0, transmit_loss };
+        let load =
+            |name: &str, transmit_loss| PortLoadReport { name: name.to_owned(), receive_loss: 0.0, transmit_loss };
         let stats = StatsReport {
             ports: vec![port("wan", vec![loss(0), loss(1)]), port("lan", vec![])],
             load: Some(LoadReport { ports: vec![load("wan", 0.125), load("lan", 0.0)], ..LoadReport::default() }),

@@ -1,11 +1,13 @@
-//! What the node asks of its workers' flow tables, and what comes back.
+//! What the node asks of its workers, and what comes back.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use jetway_engine::links::OrderLink;
 use jetway_pipelines::dispatch::flow_scan::{FlowFilter, FlowRecord, FlowScan, FlowTask};
 use jetway_pipelines::ids::WorkerId;
-use jetway_pipelines::path::Order;
+use jetway_pipelines::path::{HandshakeQuestion, Order};
+use jetway_pipelines::wireguard::load::{AddressProof, Decision};
 use tokio::sync::oneshot;
 
 use crate::api::Failure;
@@ -38,6 +40,8 @@ pub struct Found {
     pub matched: u64,
     /// How many of them are at each server, by its number.
     pub counts: Vec<u64>,
+    /// What workers would do with the handshake message that was asked about.
+    pub decisions: Vec<(WorkerId, Decision)>,
 }
 
 /// How much is wanted.
@@ -59,27 +63,54 @@ impl FlowDesk {
         wanted: Wanted,
         servers: u32,
     ) -> Result<oneshot::Receiver<Found>, Failure> {
+        self.ask_all(workers, wanted.limit, |ticket| {
+            Order::Flows(Box::new(FlowScan::new(ticket, wanted.task, wanted.filter, servers)))
+        })
+    }
+
+    /// Asks all workers what they would do with a handshake message to gateways.
+    pub fn foresee(
+        &mut self,
+        workers: &mut [OrderLink],
+        from: SocketAddr,
+        proof: AddressProof,
+    ) -> Result<oneshot::Receiver<Found>, Failure> {
+        self.ask_all(workers, 0, |ticket| {
+            Order::Foresee(Box::new(HandshakeQuestion { ticket, from, proof, decision: None }))
+        })
+    }
+
+    fn ask_all(
+        &mut self,
+        workers: &mut [OrderLink],
+        limit: usize,
+        order: impl Fn(u64) -> Order,
+    ) -> Result<oneshot::Receiver<Found>, Failure> {
         if workers.iter().any(|worker| !worker.has_room()) {
             return Err(Failure::new("the workers have enough other questions to answer", "ask again in a moment"));
         }
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         for worker in workers.iter_mut() {
-            let scan = FlowScan::new(ticket, wanted.task, wanted.filter, servers);
-            worker.orders.send(Order::Flows(Box::new(scan)));
+            worker.orders.send(order(ticket));
         }
         let (reply, answer) = oneshot::channel();
-        let question = Question { limit: wanted.limit, found: Found::default(), missing: workers.len(), reply };
-        self.open.insert(ticket, question);
+        self.open.insert(ticket, Question { limit, found: Found::default(), missing: workers.len(), reply });
         Ok(answer)
     }
 
     /// Takes in what workers found, and has them go on where there is more.
     pub fn take_done(&mut self, workers: &mut [OrderLink]) {
         for (number, worker) in workers.iter_mut().enumerate() {
-            while let Some(Order::Flows(mut scan)) = worker.done.pop() {
-                if self.take(WorkerId(number as u16), &mut scan) {
-                    worker.orders.send(Order::Flows(scan));
+            let id = WorkerId(number as u16);
+            while let Some(order) = worker.done.pop() {
+                match order {
+                    Order::Flows(mut scan) => {
+                        if self.take(id, &mut scan) {
+                            worker.orders.send(Order::Flows(scan));
+                        }
+                    }
+                    Order::Foresee(question) => self.take_decision(id, &question),
                 }
             }
             worker.orders.flush();
@@ -109,14 +140,26 @@ impl FlowDesk {
         for (sum, count) in found.counts.iter_mut().zip(scan.counts()) {
             *sum += count;
         }
+        self.came_to_end(scan.ticket);
+        false
+    }
+
+    fn take_decision(&mut self, worker: WorkerId, answer: &HandshakeQuestion) {
+        let Some(question) = self.open.get_mut(&answer.ticket) else { return };
+        question.found.decisions.extend(answer.decision.map(|decision| (worker, decision)));
+        self.came_to_end(answer.ticket);
+    }
+
+    /// A worker has no more to say to a question.
+    fn came_to_end(&mut self, ticket: u64) {
+        let Some(question) = self.open.get_mut(&ticket) else { return };
         question.missing -= 1;
         if question.missing == 0
-            && let Some(question) = self.open.remove(&scan.ticket)
+            && let Some(question) = self.open.remove(&ticket)
         {
             // Whoever asked may have gone away.
             let _ = question.reply.send(question.found);
         }
-        false
     }
 }
 

@@ -49,7 +49,11 @@ fn orders_come_back_in_their_order_after_turns_that_each_did_a_part() {
     }
     assert!(turns > given, "the table takes more than one turn");
     assert_eq!(control.orders.outstanding(), 0);
-    let tickets: Vec<u64> = std::iter::from_fn(|| control.done.pop()).map(|Order::Flows(scan)| scan.ticket).collect();
+    let ticket = |order| match order {
+        Order::Flows(scan) => scan.ticket,
+        Order::Foresee(question) => question.ticket,
+    };
+    let tickets: Vec<u64> = std::iter::from_fn(|| control.done.pop()).map(ticket).collect();
     assert_eq!(tickets, (1..=given).collect::<Vec<_>>());
     assert!(control.has_room());
 }

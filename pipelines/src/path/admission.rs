@@ -105,7 +105,7 @@ pub(super) fn judge(
 }
 
 /// Checks a cookie only if there is one: most messages carry none.
-fn proof(checker: &CookieChecker, message: &[u8], from: SocketAddr) -> AddressProof {
+pub(super) fn proof(checker: &CookieChecker, message: &[u8], from: SocketAddr) -> AddressProof {
     let has_cookie = message.last_chunk::<MAC2_SIZE>().is_some_and(|mac2| *mac2 != [0; MAC2_SIZE]);
     if has_cookie && checker.has_valid_mac2(message, from) { AddressProof::Cookie } else { AddressProof::None }
 }

@@ -1,12 +1,12 @@
 //! Takes the packet that a dispatcher put into another one out of it: from then on it is as if it had come by itself.
 
 use super::packet::Packet;
-use crate::buffer::PacketBuf;
+use crate::buffer::{ChecksumState, PacketBuf};
 use crate::dispatch::decapsulation::{self, Decapsulation, Inside};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
-use crate::packet::ecn::{self, Inconsistent};
-use crate::packet::{EtherType, ethernet, ipv4};
+use crate::packet::ecn::{self, Ecn, Inconsistent};
+use crate::packet::{EtherType, Parsed, ethernet, ipv4};
 use crate::tables::{Route, Tables};
 use jetway_config::Encapsulation;
 
@@ -25,28 +25,11 @@ pub fn take_out<B: PacketBuf>(
     l3: usize,
     tables: &Tables,
 ) -> Result<(), DropReason> {
-    let source = packet.parsed.source;
-    let leads_there = |route: &Route| matches!(route, Route::Port { port: by, .. } if *by == port);
-    if !decapsulation.trusts(source) || !tables.routes.lookup(source).is_some_and(leads_there) {
-        return Err(DropReason::EncapsulationUntrusted);
-    }
-    let outer_ecn = packet.parsed.ecn();
     let by_nic = packet.buffer.l4_checksum();
     let length = packet.parsed.total_length as usize;
     let ip = packet.buffer.data().get(l3..l3.saturating_add(length)).unwrap_or_default();
-    let inside = decapsulation::find_inside(kind, &packet.parsed, ip, by_nic)?;
-    let inner = ip.get(inside.offset..).unwrap_or_default();
-    match inside.ethertype {
-        EtherType::IPV4 => {
-            packet.parsed.read_ipv4(inner).map_err(|_| DropReason::EncapsulationMalformed)?;
-            if !ipv4::checksum_is_right(inner) {
-                return Err(DropReason::Ipv4BadChecksum);
-            }
-        }
-        _ => packet.parsed.read_ipv6(inner).map_err(|_| DropReason::EncapsulationMalformed)?,
-    }
+    let (inside, ecn) = read_inside(&mut packet.parsed, ip, by_nic, (kind, decapsulation), port, tables)?;
     let inner_ecn = packet.parsed.ecn();
-    let ecn = ecn::decapsulate(inner_ecn, outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
     move_ethernet_header(packet, l3, inside);
     if ecn != inner_ecn
         && let Some(inner) = packet.buffer.data_mut().get_mut(ethernet::HEADER_LENGTH..)
@@ -56,6 +39,36 @@ pub fn take_out<B: PacketBuf>(
     // What the NIC said was of the outer packet.
     packet.buffer.forget_checksums();
     Ok(())
+}
+
+/// Reads the packet inside another one, whose bytes are `ip`, over what was parsed of the outer. Returns where it lies, and the
+/// ECN that it goes on with.
+pub(super) fn read_inside(
+    parsed: &mut Parsed,
+    ip: &[u8],
+    checksum_by_nic: ChecksumState,
+    (kind, decapsulation): (Encapsulation, &Decapsulation),
+    port: PortId,
+    tables: &Tables,
+) -> Result<(Inside, Ecn), DropReason> {
+    let leads_there = |route: &Route| matches!(route, Route::Port { port: by, .. } if *by == port);
+    if !decapsulation.trusts(parsed.source) || !tables.routes.lookup(parsed.source).is_some_and(leads_there) {
+        return Err(DropReason::EncapsulationUntrusted);
+    }
+    let outer_ecn = parsed.ecn();
+    let inside = decapsulation::find_inside(kind, parsed, ip, checksum_by_nic)?;
+    let inner = ip.get(inside.offset..).unwrap_or_default();
+    match inside.ethertype {
+        EtherType::IPV4 => {
+            parsed.read_ipv4(inner).map_err(|_| DropReason::EncapsulationMalformed)?;
+            if !ipv4::checksum_is_right(inner) {
+                return Err(DropReason::Ipv4BadChecksum);
+            }
+        }
+        _ => parsed.read_ipv6(inner).map_err(|_| DropReason::EncapsulationMalformed)?,
+    }
+    let ecn = ecn::decapsulate(parsed.ecn(), outer_ecn).map_err(|Inconsistent| DropReason::EcnInconsistent)?;
+    Ok((inside, ecn))
 }
 
 /// Cuts the outer headers and tags out of the frame, and what stands behind the inner packet.

@@ -1,13 +1,17 @@
 //! What would happen to a packet: the decisions of the stages, with their reasons and without their effects.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jetway_config::Persistence;
+use jetway_config::{Encapsulation, Persistence};
 
+use super::admission::proof;
 use super::classify::may_forward;
+use super::decapsulate::read_inside;
 use super::dispatch::{Client, select};
 use super::packet::{Origin, Verdict};
 use super::route::way_to;
+use crate::buffer::ChecksumState;
 use crate::dispatch::Backend;
 use crate::dispatch::flow_table::FlowKey;
 use crate::dispatch::nat::QuotedPacket;
@@ -21,11 +25,14 @@ use crate::packet::{Fragment, Parsed, Protocol};
 use crate::tables::{Route, Tables, Twin};
 use crate::wireguard::Peer;
 use crate::wireguard::index::IndexLayout;
+use crate::wireguard::load::AddressProof;
 use crate::wireguard::message::{self, MessageType};
 
 /// What would happen to a packet, and why.
 #[derive(Clone, Debug)]
 pub struct Explanation<'t> {
+    /// The packet inside it, if that is taken out: the rest is about this one.
+    pub inside: Option<Parsed>,
     /// What the packet is to the node.
     pub role: Role<'t>,
     /// Where it would go.
@@ -37,6 +44,8 @@ pub struct Explanation<'t> {
 pub enum Role<'t> {
     /// It is for the node itself.
     Local,
+    /// It is for the node, has another one inside, and `[decapsulate]` takes such out, but not this one.
+    Encapsulated(Encapsulation),
     /// It is a datagram to the port of a tunnel, which would try to decrypt it.
     Tunnel(TunnelId),
     /// It is a client's, to a service.
@@ -85,6 +94,19 @@ pub struct Selection<'t> {
     pub owner: Option<&'t Arc<Backend>>,
     /// The server that a new flow would get.
     pub server: Result<&'t Arc<Backend>, DropReason>,
+    /// What a handshake message to gateways is judged by before it may go on: the worker's load decides.
+    pub handshake: Option<Handshake>,
+}
+
+/// What a handshake message is judged by under load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handshake {
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Whether it shows a good cookie.
+    pub proof: AddressProof,
+    /// What it may be answered with.
+    pub kind: MessageType,
 }
 
 /// What a choice of a server goes by.
@@ -102,9 +124,48 @@ pub enum Basis {
 
 /// What would happen to `packet`, which begins with its IP header, if it came from `origin` now.
 ///
-/// What workers remember of flows is not looked at: see [`Selection::flow`]. Neither are checksums, nor whether the packet
-/// is too long for its way.
+/// What workers remember of flows is not looked at: see [`Selection::flow`]. Neither are the packet's checksums, nor whether
+/// it is too long for its way.
 pub fn explain<'t>(
+    packet: &[u8],
+    parsed: &Parsed,
+    origin: Origin,
+    tables: &'t Tables,
+    layout: &IndexLayout,
+) -> Explanation<'t> {
+    let kind = encapsulates(parsed, origin, tables);
+    let (Some((kind, port)), Some(decapsulation)) = (kind, tables.decapsulation.as_deref()) else {
+        return explain_one(packet, parsed, origin, tables, layout);
+    };
+    let mut inner = *parsed;
+    let ip = packet.get(..parsed.total_length as usize).unwrap_or_default();
+    match read_inside(&mut inner, ip, ChecksumState::Unknown, (kind, decapsulation), port, tables) {
+        Ok((inside, _)) => {
+            let packet = ip.get(inside.offset..).unwrap_or_default();
+            Explanation { inside: Some(inner), ..explain_one(packet, &inner, origin, tables, layout) }
+        }
+        Err(reason) => Explanation::of(Role::Encapsulated(kind), Err(reason)),
+    }
+}
+
+/// How a packet to the node has another one inside, if such are taken out, and the port that it came by.
+fn encapsulates(parsed: &Parsed, origin: Origin, tables: &Tables) -> Option<(Encapsulation, PortId)> {
+    let Origin::Port(port) = origin else { return None };
+    let is_to_kernel = tables.is_local(parsed.destination)
+        && !tables.services.has_address(parsed.destination)
+        && matches!(local(parsed, origin, tables).end, Ok(End::Kernel(_)));
+    let kind = tables.decapsulation.as_deref()?.kind_of(parsed).filter(|_| is_to_kernel)?;
+    Some((kind, port))
+}
+
+impl<'t> Explanation<'t> {
+    fn of(role: Role<'t>, end: Result<End<'t>, DropReason>) -> Self {
+        Self { inside: None, role, end }
+    }
+}
+
+/// What would happen to a packet, whatever is inside it.
+fn explain_one<'t>(
     packet: &[u8],
     parsed: &Parsed,
     origin: Origin,
@@ -115,14 +176,14 @@ pub fn explain<'t>(
     if let Origin::Tunnel(tunnel) = origin {
         let allowed = tables.tunnel(tunnel).is_some_and(|entry| entry.allowed_ips.lookup(parsed.source).is_some());
         if !allowed {
-            return Explanation { role: Role::Foreign, end: Err(DropReason::InnerSourceNotAllowed) };
+            return Explanation::of(Role::Foreign, Err(DropReason::InnerSourceNotAllowed));
         }
     }
     if services.has_address(parsed.destination) {
         if let Some(explanation) = to_service(packet, parsed, origin, tables, layout) {
             return explanation;
         }
-        return Explanation { role: Role::Local, end: Ok(End::Kernel(twin(origin))) };
+        return Explanation::of(Role::Local, Ok(End::Kernel(twin(origin))));
     }
     if tables.is_local(parsed.destination) {
         return local(parsed, origin, tables);
@@ -134,7 +195,7 @@ pub fn explain<'t>(
         Origin::Port(_) | Origin::Tunnel(_) | Origin::Node => None,
     };
     if let Some(reason) = refused {
-        return Explanation { role: Role::Forwarded, end: Err(reason) };
+        return Explanation::of(Role::Forwarded, Err(reason));
     }
     let answers = parsed.ports.filter(|_| parsed.fragment != Fragment::Later).and_then(|ports| {
         services.behind(&Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol })
@@ -146,7 +207,7 @@ pub fn explain<'t>(
             None => Role::Forwarded,
         },
     };
-    Explanation { role, end: forward(parsed, parsed.destination, origin, tables) }
+    Explanation::of(role, forward(parsed, parsed.destination, origin, tables))
 }
 
 /// A packet to one of the node's own addresses.
@@ -156,11 +217,9 @@ fn local<'t>(parsed: &Parsed, origin: Origin, tables: &'t Tables) -> Explanation
         _ => None,
     };
     match listener {
-        Some(_) if parsed.fragment != Fragment::No => {
-            Explanation { role: Role::Local, end: Err(DropReason::OuterFragment) }
-        }
-        Some(tunnel) => Explanation { role: Role::Tunnel(*tunnel), end: Ok(End::Decryption(*tunnel)) },
-        None => Explanation { role: Role::Local, end: Ok(End::Kernel(twin(origin))) },
+        Some(_) if parsed.fragment != Fragment::No => Explanation::of(Role::Local, Err(DropReason::OuterFragment)),
+        Some(tunnel) => Explanation::of(Role::Tunnel(*tunnel), Ok(End::Decryption(*tunnel))),
+        None => Explanation::of(Role::Local, Ok(End::Kernel(twin(origin)))),
     }
 }
 
@@ -174,14 +233,14 @@ fn to_service<'t>(
 ) -> Option<Explanation<'t>> {
     let services: &'t Services = &tables.services;
     if parsed.fragment == Fragment::Later {
-        return Some(Explanation { role: Role::LaterFragment, end: Ok(End::Remembered) });
+        return Some(Explanation::of(Role::LaterFragment, Ok(End::Remembered)));
     }
     if let Some(quoted) = quoted(packet, parsed) {
         let of = Socket { address: quoted.source, port: quoted.ports.source, protocol: quoted.protocol };
         let service = services.at(&of).or_else(|| behind(&quoted, services));
         return Some(match service {
-            Some(service) => Explanation { role: Role::Error(service), end: Ok(End::Remembered) },
-            None => Explanation { role: Role::Local, end: Err(DropReason::ServiceDown) },
+            Some(service) => Explanation::of(Role::Error(service), Ok(End::Remembered)),
+            None => Explanation::of(Role::Local, Err(DropReason::ServiceDown)),
         });
     }
     let ports = parsed.ports?;
@@ -189,7 +248,7 @@ fn to_service<'t>(
     let Some(service) = services.at(&socket) else {
         let server = Socket { address: parsed.source, port: ports.source, protocol: parsed.protocol };
         let (service, server) = services.behind(&server)?;
-        return Some(Explanation { role: Role::Answer(service, server), end: Ok(End::Remembered) });
+        return Some(Explanation::of(Role::Answer(service, server), Ok(End::Remembered)));
     };
     let selection = match service.gateways {
         Some(_) => to_gateway(packet, parsed, service, services, layout),
@@ -199,7 +258,7 @@ fn to_service<'t>(
         Ok(server) => forward(parsed, server.address, origin, tables),
         Err(reason) => Err(reason),
     };
-    Some(Explanation { role: Role::Client(selection), end })
+    Some(Explanation::of(Role::Client(selection), end))
 }
 
 fn of_client<'t>(parsed: &Parsed, service: &'t Arc<Service>, origin: Origin, tables: &'t Tables) -> Selection<'t> {
@@ -226,6 +285,7 @@ fn by_hash(hash: u64, basis: Basis, service: &Arc<Service>) -> Selection<'_> {
         slot: Some(service.table.slot(hash)),
         owner: service.server(service.table.lookup(hash)),
         server: server.and_then(|position| service.server(position).ok_or(DropReason::ServiceDown)),
+        handshake: None,
     }
 }
 
@@ -255,10 +315,20 @@ fn to_gateway<'t>(
     };
     let Ok(kind) = message::classify(message) else { return refused(DropReason::WireguardMalformed) };
     let Some(gateways) = &service.gateways else { return refused(DropReason::Undecided) };
-    let proves_key = gateways.checker.has_valid_mac1(message);
+    let Some(ports) = parsed.ports else { return refused(DropReason::ServiceMalformed) };
+    let from = SocketAddr::new(parsed.source, ports.source);
+    let handshake = match kind {
+        MessageType::Initiation | MessageType::Response if !gateways.checker.has_valid_mac1(message) => {
+            return refused(DropReason::WireguardBadMac1);
+        }
+        MessageType::Initiation | MessageType::Response => {
+            Some(Handshake { from, proof: proof(&gateways.checker, message, from), kind })
+        }
+        MessageType::CookieReply => Some(Handshake { from, proof: AddressProof::None, kind }),
+        MessageType::Data => None,
+    };
     match kind {
-        MessageType::Initiation | MessageType::Response if !proves_key => refused(DropReason::WireguardBadMac1),
-        MessageType::Initiation => by_hash(hash, basis, service),
+        MessageType::Initiation => Selection { handshake, ..by_hash(hash, basis, service) },
         MessageType::Response | MessageType::CookieReply | MessageType::Data => {
             let Some(receiver) = message::receiver(kind, message) else {
                 return refused(DropReason::WireguardMalformed);
@@ -270,7 +340,8 @@ fn to_gateway<'t>(
                 Some(_) => Err(DropReason::ServerGone),
                 None => Err(DropReason::WireguardNoSession),
             };
-            Selection { server, owner: known, basis: Basis::Receiver(node), ..refused(DropReason::Undecided) }
+            let refused = refused(DropReason::Undecided);
+            Selection { server, owner: known, basis: Basis::Receiver(node), handshake, ..refused }
         }
     }
 }

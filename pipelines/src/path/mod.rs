@@ -38,7 +38,7 @@ mod admission;
 pub use admission::Admission;
 pub use dispatch::PathMtu;
 pub use event::{Answer, Command, ControlEvent, HandshakeEvent};
-pub use order::Order;
+pub use order::{HandshakeQuestion, Order};
 pub use outputs::{Outputs, RingFull};
 pub use packet::{BURST, Packet, Packets, Verdict};
 pub use pipeline::{Pipeline, Scene, Settings};

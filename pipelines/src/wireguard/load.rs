@@ -97,14 +97,13 @@ impl Limits {
 struct Bucket(u64);
 
 impl Bucket {
-    fn take(&mut self, now: Instant, rate: Rate) -> bool {
-        let (now, interval) = (now.as_nanos(), rate.interval());
-        let full_at = self.0.max(now);
-        if full_at - now > interval * u64::from(rate.burst.saturating_sub(1)) {
-            return false;
-        }
-        self.0 = full_at + interval;
-        true
+    fn has_any(self, now: Instant, rate: Rate) -> bool {
+        let full_in = self.0.saturating_sub(now.as_nanos());
+        full_in <= rate.interval() * u64::from(rate.burst.saturating_sub(1))
+    }
+
+    fn take(&mut self, now: Instant, rate: Rate) {
+        self.0 = self.0.max(now.as_nanos()) + rate.interval();
     }
 }
 
@@ -121,10 +120,26 @@ impl Buckets {
         Self { buckets: Box::new([Bucket::default(); BUCKETS]), rate }
     }
 
-    fn take(&mut self, now: Instant, hash: u64) -> bool {
-        // The remainder is below the array's length.
-        self.buckets[hash as usize % BUCKETS].take(now, self.rate)
+    // Both remainders are below the array's length.
+    fn has_any(&self, now: Instant, hash: u64) -> bool {
+        self.buckets[hash as usize % BUCKETS].has_any(now, self.rate)
     }
+
+    fn take(&mut self, now: Instant, hash: u64) {
+        self.buckets[hash as usize % BUCKETS].take(now, self.rate);
+    }
+}
+
+/// The bucket out of which a message is paid for, by the hash of its source or endpoint.
+#[derive(Clone, Copy)]
+enum Payer {
+    Proven(u64),
+    Known(u64),
+    Strangers,
+    /// For the cookie that it is answered with.
+    Cookies(u64),
+    /// None: it is dropped.
+    Nobody,
 }
 
 /// Decides about handshake messages. Each worker owns one; it never allocates after its creation.
@@ -152,20 +167,46 @@ impl HandshakeLimiter {
 
     /// Decides about a message from `from`.
     pub fn judge(&mut self, now: Instant, from: SocketAddr, proof: AddressProof, known: Known) -> Decision {
+        let payer = self.payer(now, from, proof, known);
+        match payer {
+            Payer::Proven(source) => self.proven.take(now, source),
+            Payer::Known(endpoint) => self.known.take(now, endpoint),
+            Payer::Strangers => self.strangers.take(now, self.strangers_rate),
+            Payer::Cookies(source) => self.cookies.take(now, source),
+            Payer::Nobody => {}
+        }
+        payer.into()
+    }
+
+    /// What [`HandshakeLimiter::judge`] would decide, without taking anything.
+    pub fn foresee(&self, now: Instant, from: SocketAddr, proof: AddressProof, known: Known) -> Decision {
+        self.payer(now, from, proof, known).into()
+    }
+
+    fn payer(&self, now: Instant, from: SocketAddr, proof: AddressProof, known: Known) -> Payer {
         let source = self.hasher.hash_one(source(from.ip()));
-        match (proof, known) {
-            (AddressProof::Cookie, Known::Yes | Known::No) => match self.proven.take(now, source) {
-                true => Decision::Pass,
-                false => Decision::Drop,
-            },
-            (AddressProof::None, Known::Yes) if self.known.take(now, self.hasher.hash_one(from)) => Decision::Pass,
-            (AddressProof::None, Known::Yes | Known::No) if self.strangers.take(now, self.strangers_rate) => {
-                Decision::Pass
+        if proof == AddressProof::Cookie {
+            return if self.proven.has_any(now, source) { Payer::Proven(source) } else { Payer::Nobody };
+        }
+        if known == Known::Yes {
+            let endpoint = self.hasher.hash_one(from);
+            if self.known.has_any(now, endpoint) {
+                return Payer::Known(endpoint);
             }
-            (AddressProof::None, Known::Yes | Known::No) => match self.cookies.take(now, source) {
-                true => Decision::AskCookie,
-                false => Decision::Drop,
-            },
+        }
+        if self.strangers.has_any(now, self.strangers_rate) {
+            return Payer::Strangers;
+        }
+        if self.cookies.has_any(now, source) { Payer::Cookies(source) } else { Payer::Nobody }
+    }
+}
+
+impl From<Payer> for Decision {
+    fn from(payer: Payer) -> Self {
+        match payer {
+            Payer::Proven(_) | Payer::Known(_) | Payer::Strangers => Self::Pass,
+            Payer::Cookies(_) => Self::AskCookie,
+            Payer::Nobody => Self::Drop,
         }
     }
 }
@@ -358,6 +399,23 @@ mod tests {
         }
         assert_eq!(limiter.judge(at(0), known, AddressProof::None, Known::Yes), Decision::AskCookie);
         assert_eq!(limiter.judge(at(0), known, AddressProof::Cookie, Known::Yes), Decision::Pass);
+    }
+
+    #[test]
+    fn what_is_foreseen_is_what_is_decided_and_changes_nothing() {
+        let mut limiter = limiter();
+        let mut seen = [0; 3];
+        for number in 0..60_000u32 {
+            let from = stranger(number % 700);
+            let proof = if number % 7 == 0 { AddressProof::Cookie } else { AddressProof::None };
+            let known = if number % 5 == 0 { Known::Yes } else { Known::No };
+            let now = Instant::from_nanos(1_000_000_000 + u64::from(number) * 20_000);
+            let foreseen = [(); 3].map(|()| limiter.foresee(now, from, proof, known));
+            let decided = limiter.judge(now, from, proof, known);
+            assert_eq!(foreseen, [decided; 3], "message {number}");
+            seen[decided as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
     }
 
     #[test]

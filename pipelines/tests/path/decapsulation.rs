@@ -8,9 +8,13 @@ use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::dispatch::decapsulation::Decapsulation;
 use jetway_pipelines::dispatch::encapsulation::{self, Ends};
 use jetway_pipelines::drop_reason::DropReason;
+use jetway_pipelines::ids::NodeId;
 use jetway_pipelines::packet::ecn::Ecn;
 use jetway_pipelines::packet::{Parsed, Protocol};
+use jetway_pipelines::path::explain::{End, explain};
+use jetway_pipelines::path::packet::Origin;
 use jetway_pipelines::tables::Twin;
+use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 
 use super::bench::packets::{Inner, datagram, frame, packet_of, set_fragment};
 use super::bench::*;
@@ -169,6 +173,42 @@ fn what_is_taken_out_is_judged_as_if_it_had_come_by_itself_and_nothing_is_taken_
     let spoofed = Inner::udp(address("10.8.0.2"), address("203.0.114.7"), 100).bytes();
     world.lan_packet(0, &wrapped(&spoofed, IPIP, dispatcher(Family::V4)));
     assert_eq!(world.losses(), [("reverse_path", 1)]);
+}
+
+#[test]
+fn what_is_said_about_a_packet_inside_another_is_what_happens_to_it() {
+    let layout = IndexLayout::new(NodeId(1), 1, &IndexKey::new([9; 8]));
+    let mut world = World::new(1, &[Family::V4]);
+    let initiation = world.clients[0].initiation();
+    let message = message_inside(&world, 0, &initiation, encapsulation::Encapsulation::Gue, Family::V4);
+    let across = Inner::udp(server(Family::V4), address("203.0.114.7"), 100).bytes();
+    let [across, twice] =
+        [wrapped(&across, IPIP, dispatcher(Family::V4)), wrapped(&across, IPIP, dispatcher(Family::V4))];
+    let twice = wrapped(&twice, encapsulation::Encapsulation::Gre, dispatcher(Family::V4));
+    let foreign = wrapped(&across, IPIP, address("192.0.2.10"));
+    let explained = |world: &World, packet: &[u8]| {
+        let parsed = Parsed::from_ip(packet).expect("a packet");
+        let explanation = explain(packet, &parsed, Origin::Port(LAN), &world.tables, &layout);
+        let end = match explanation.end {
+            Ok(End::Decryption(_)) => "decryption",
+            Ok(End::Port(WAN, _)) => "wan",
+            Ok(End::Kernel(_)) => "kernel",
+            Err(reason) => reason.name(),
+            other => panic!("{other:?}"),
+        };
+        (explanation.inside.map(|inside| inside.protocol), end)
+    };
+    assert_eq!(explained(&world, &message), (None, "kernel"), "by default it is the kernel's");
+    world.trust_dispatcher();
+    assert_eq!(explained(&world, &message), (Some(Protocol::UDP), "decryption"));
+    assert_eq!(explained(&world, &across), (Some(Protocol::UDP), "wan"));
+    assert_eq!(explained(&world, &twice), (Some(Protocol::IPV4), "kernel"));
+    assert_eq!(explained(&world, &foreign), (None, "encapsulation_untrusted"));
+    for (packet, refused, [wan, punted]) in [(&across, 0, [1, 0]), (&twice, 0, [0, 1]), (&foreign, 1, [0, 0])] {
+        world.lan_packet(0, packet);
+        assert_eq!(world.drops(DropReason::EncapsulationUntrusted), refused);
+        assert_eq!((world.take_sent(WAN).len(), world.punted.drain(..).count()), (wan, punted));
+    }
 }
 
 #[test]

@@ -124,13 +124,15 @@ fn what_concerns_no_service_is_local_decrypted_forwarded_or_dropped() {
         assert!(matches!(explained(&world, &message, wan).end, Ok(End::Decryption(TUNNEL))));
         let across = datagram(client, to(server(family), 9), 0, b"x");
         match explained(&world, &across, wan) {
-            Explanation { role: Role::Forwarded, end: Ok(End::Port(LAN, next)) } => assert_eq!(next, server(family)),
+            Explanation { role: Role::Forwarded, end: Ok(End::Port(LAN, next)), .. } => {
+                assert_eq!(next, server(family))
+            }
             other => panic!("{other:?}"),
         }
         let inner = world.inner(0, family);
         let to_peer = datagram(to(server(family), 9), to(inner, 9), 0, b"x");
         match explained(&world, &to_peer, Origin::Port(LAN)) {
-            Explanation { role: Role::Forwarded, end: Ok(End::Peer(peer)) } => {
+            Explanation { role: Role::Forwarded, end: Ok(End::Peer(peer)), .. } => {
                 assert!(Arc::ptr_eq(peer, &world.peers[0]))
             }
             other => panic!("{other:?}"),

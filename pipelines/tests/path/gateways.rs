@@ -4,14 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use jetway_config::{Forward, Persistence};
+use jetway_pipelines::dispatch::flow_scan::Progress;
 use jetway_pipelines::dispatch::service::Gateways;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{NodeId, SlotIndex, WorkerId};
-use jetway_pipelines::packet::Protocol;
 use jetway_pipelines::packet::udp;
+use jetway_pipelines::packet::{Parsed, Protocol};
+use jetway_pipelines::path::explain::{Role, Selection, explain};
+use jetway_pipelines::path::packet::Origin;
+use jetway_pipelines::path::{HandshakeQuestion, Order, Scene};
 use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
+use jetway_pipelines::wireguard::load::{AddressProof, Decision};
 use jetway_pipelines::wireguard::x25519::KeyPair;
 
 use super::bench::packets::{datagram, frame, parse_datagram};
@@ -159,6 +164,50 @@ fn a_source_gets_its_share_of_handshakes_with_a_cookie_and_its_share_of_cookies(
     let initiation = world.clients[1].initiation();
     let passed = (0..100).filter(|_| reaches_a_gateway(&mut world, from, &initiation, Family::V4)).count();
     assert_eq!(passed, 5);
+}
+
+/// What is said of a client's message to the service: whether it shows a cookie, and what the worker would do.
+fn foreseen(world: &mut World, from: SocketAddr, message: &[u8], family: Family) -> (AddressProof, Decision) {
+    let packet = datagram(from, service(family), 0, message);
+    let parsed = Parsed::from_ip(&packet).expect("a packet");
+    let layout = IndexLayout::new(NodeId(1), 1, &IndexKey::new([9; 8]));
+    let explanation = explain(&packet, &parsed, Origin::Port(WAN), &world.tables, &layout);
+    let Role::Client(Selection { handshake: Some(handshake), .. }) = explanation.role else {
+        panic!("{explanation:?}");
+    };
+    let question = HandshakeQuestion { ticket: 7, from: handshake.from, proof: handshake.proof, decision: None };
+    let mut order = Order::Foresee(Box::new(question));
+    let scene = Scene { tables: &world.tables, now: world.now };
+    assert_eq!(world.workers[0].pipeline.carry_out(&mut order, &scene), Progress::Done);
+    match order {
+        Order::Foresee(answer) => (handshake.proof, answer.decision.expect("an answer")),
+        Order::Flows(_) => panic!("another order"),
+    }
+}
+
+#[test]
+fn what_is_said_of_a_handshake_is_what_becomes_of_it_and_saying_it_costs_nothing() {
+    for family in FAMILIES {
+        let mut world = dispatcher(family);
+        let from = world.clients[1].address;
+        let initiation = world.clients[1].initiation();
+        assert_eq!(foreseen(&mut world, from, &initiation, family), (AddressProof::None, Decision::Pass));
+        let mut world = flooded(family);
+        world.sent.clear();
+        for _ in 0..100 {
+            let initiation = world.clients[1].initiation();
+            assert_eq!(foreseen(&mut world, from, &initiation, family), (AddressProof::None, Decision::AskCookie));
+        }
+        let initiation = world.clients[1].initiation();
+        assert!(!reaches_a_gateway(&mut world, from, &initiation, family));
+        let reply = answer(&mut world, from, family);
+        world.clients[1].process(&reply);
+        let initiation = world.clients[1].initiation();
+        assert_eq!(foreseen(&mut world, from, &initiation, family), (AddressProof::Cookie, Decision::Pass));
+        let passed = (0..20).filter(|_| reaches_a_gateway(&mut world, from, &initiation, family)).count();
+        assert_eq!(passed, 5);
+        assert_eq!(foreseen(&mut world, from, &initiation, family), (AddressProof::Cookie, Decision::Drop));
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A flood of forged handshakes to a service of gateways: the dispatcher takes it, and stock clients still get in.
 
 use jetway_tests::world::{Flood, Gateways, GatewaysPlan, LISTEN_PORT, Ping, SERVICE_ADDRESS, World, wait_until};
+use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const INSIDE: &str = "10.8.0.1";
@@ -15,6 +17,16 @@ fn seen_by_gateways(site: &Gateways) -> u64 {
     site.gateways.iter().map(|gateway| gateway.stats().sum("received")).sum()
 }
 
+/// What the worker would do with a handshake message, as `jetway explain` says.
+#[track_caller]
+fn what_becomes_of(site: &Gateways, packet: &str) -> String {
+    let text = site.dispatcher.command(&["explain", packet, "--json"]).unwrap_or_else(|error| panic!("{error}"));
+    let explained: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(explained["assumed"], "a WireGuard handshake initiation without a cookie", "{explained}");
+    let workers = explained["service"]["handshake"]["workers"].as_array().expect("an answer of each worker");
+    workers.first().and_then(Value::as_str).unwrap_or_else(|| panic!("{explained}")).to_owned()
+}
+
 #[test]
 fn stock_clients_get_in_through_a_flood_of_which_gateways_see_only_the_strangers_share() {
     let Some(world) = World::open() else { return };
@@ -22,10 +34,15 @@ fn stock_clients_get_in_through_a_flood_of_which_gateways_see_only_the_strangers
     let sources: Vec<String> = (0..40).map(|source| format!("198.51.100.{}", 100 + source)).collect();
     let addresses: Vec<String> = sources.iter().map(|source| format!("{source}/24")).collect();
     site.client.addresses("eth0", &addresses.iter().map(String::as_str).collect::<Vec<_>>());
-    let service = format!("{SERVICE_ADDRESS}:{LISTEN_PORT}").parse().expect("an address and a port");
+    let service: SocketAddr = format!("{SERVICE_ADDRESS}:{LISTEN_PORT}").parse().expect("an address and a port");
 
+    let asked = format!("udp 198.51.100.99:5000 > {service}");
+    assert_eq!(what_becomes_of(&site, &asked), "pass");
     let flood = Flood::start(&site.client, &sources, service, &site.tunnel_key, RATE);
-    wait_until("the dispatcher gives cookies", Duration::from_secs(10), || flood.cookies() > 0);
+    wait_until("the dispatcher gives cookies", Duration::from_secs(30), || flood.cookies() > 0);
+    wait_until("a stranger would be asked for a cookie", Duration::from_secs(30), || {
+        what_becomes_of(&site, &asked) == "cookie"
+    });
     let (began, sent, seen) = (Instant::now(), flood.sent(), seen_by_gateways(&site));
     let pings: Vec<_> = (0..site.clients.len())
         .map(|client| {

@@ -4,7 +4,7 @@ mod packet;
 
 use std::net::SocketAddr;
 
-use jetway_config::OnDown;
+use jetway_config::{OnDown, PublicKey, Vip};
 use jetway_pipelines::dispatch::Backend;
 use jetway_pipelines::dispatch::flow_scan::{FlowFilter, FlowTask};
 use jetway_pipelines::dispatch::flow_table::{FlowKey, Lifetime};
@@ -12,16 +12,18 @@ use jetway_pipelines::dispatch::service::Service;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::{PeerIndex, PortId, TunnelId};
 use jetway_pipelines::packet::{Fragment, Parsed};
-use jetway_pipelines::path::explain::{Basis, End, Explanation, Role, Selection, explain};
+use jetway_pipelines::path::explain::{Basis, End, Explanation, Handshake, Role, Selection, explain};
 use jetway_pipelines::path::packet::Origin;
 use jetway_pipelines::tables::{Route, Twin};
+use jetway_pipelines::wireguard::load::{AddressProof, Decision};
+use jetway_pipelines::wireguard::message::MessageType;
 use tokio::sync::oneshot;
 
 use super::Node;
 use super::flow_report::{Names, protocol};
 use super::flows::{Found, Wanted};
-use crate::api::{BackendExplanation, ExplainQuery, ExplainReport, Failure, ServiceExplanation};
-use packet::Asked;
+use crate::api::{BackendExplanation, ExplainQuery, ExplainReport, Failure, HandshakeExplanation, ServiceExplanation};
+use packet::{Asked, Content};
 
 /// An explanation that waits for what workers remember.
 pub(super) struct PendingExplanation {
@@ -29,38 +31,48 @@ pub(super) struct PendingExplanation {
     origin: Origin,
     flow: Option<oneshot::Receiver<Found>>,
     bond: Option<oneshot::Receiver<Found>>,
+    gates: Option<oneshot::Receiver<Found>>,
 }
 
-/// What workers remember of a packet's flow and client.
+/// What workers remember of a packet's flow and client, and how loaded they are.
 pub(super) struct Remembered {
     asked: Asked,
     origin: Origin,
     flow: Option<Found>,
     bond: Option<Found>,
+    gates: Option<Found>,
 }
 
 impl PendingExplanation {
     /// Waits for the workers. A worker that is gone remembers nothing.
     pub(super) async fn wait(self) -> Remembered {
-        let Self { asked, origin, flow, bond } = self;
+        let Self { asked, origin, flow, bond, gates } = self;
         let found = async |question: Option<oneshot::Receiver<Found>>| question?.await.ok();
-        Remembered { asked, origin, flow: found(flow).await, bond: found(bond).await }
+        Remembered { asked, origin, flow: found(flow).await, bond: found(bond).await, gates: found(gates).await }
     }
 }
 
 impl Node {
     /// Asks the workers for what they remember of a packet.
     pub(super) fn begin_explanation(&mut self, query: &ExplainQuery) -> Result<PendingExplanation, Failure> {
-        let asked = packet::read(&query.packet)?;
+        let asked = packet::read(&query.packet, |to| self.gateways_at(to))?;
         let origin = self.origin(&asked.parsed, query.from.as_deref())?;
         let explanation = self.explanation(&asked, origin);
-        let (flow, bond) = match &explanation.role {
-            Role::Client(Selection { flow, bond, .. }) => (*flow, *bond),
-            _ => (None, None),
+        let (flow, bond, handshake) = match &explanation.role {
+            Role::Client(Selection { flow, bond, handshake, .. }) => (*flow, *bond, *handshake),
+            _ => (None, None, None),
         };
         let flow = flow.map(|key| self.find(key)).transpose()?;
         let bond = bond.map(|key| self.find(key)).transpose()?;
-        Ok(PendingExplanation { asked, origin, flow, bond })
+        let ask_gates = |Handshake { from, proof, .. }| self.flows.foresee(&mut self.engine.orders, from, proof);
+        let gates = handshake.map(ask_gates).transpose()?;
+        Ok(PendingExplanation { asked, origin, flow, bond, gates })
+    }
+
+    /// The public key of the WireGuard gateways that a service at `to` stands for.
+    fn gateways_at(&self, to: SocketAddr) -> Option<PublicKey> {
+        let at = |vip: &&Vip| SocketAddr::new(vip.address, vip.port) == to;
+        self.config.vips.iter().filter(at).find_map(|vip| vip.public_key)
     }
 
     fn find(&mut self, key: FlowKey) -> Result<oneshot::Receiver<Found>, Failure> {
@@ -112,6 +124,11 @@ impl Node {
         let (role, rule) = self.role(&explanation.role);
         let mut report = ExplainReport {
             packet: in_words(&asked.parsed),
+            assumed: match asked.content {
+                Content::AsWritten => None,
+                Content::Initiation => Some("a WireGuard handshake initiation without a cookie".to_owned()),
+            },
+            inside: explanation.inside.as_ref().map(in_words),
             from: self.origin_name(*origin),
             peer,
             role: role.to_owned(),
@@ -131,6 +148,10 @@ impl Node {
                 }
                 Kept::Reset => "to its client, as a reset".clone_into(&mut report.goes),
                 Kept::No => {}
+            }
+            let handshake = report.service.as_ref().and_then(|service| service.handshake.clone());
+            if let Some(handshake) = handshake.filter(|_| report.dropped.is_none()) {
+                apply(&handshake, &mut report);
             }
         }
         report
@@ -173,6 +194,7 @@ impl Node {
             backend: server.map(shown),
             reason,
             flow: flow.map(|(worker, record)| names.flow(worker, &record)),
+            handshake: selection.handshake.map(|handshake| foreseen(&handshake, remembered)),
             bound_to: bond
                 .and_then(|(_, record)| names.server(record.flow.decision.server))
                 .map(|(_, s)| s.config.name.to_string()),
@@ -190,6 +212,10 @@ impl Node {
             |service: &Service| names.service(&service.socket).map_or_else(String::new, |s| s.vip.name.to_string());
         match role {
             Role::Local => ("local", "its destination is an address of the node".to_owned()),
+            Role::Encapsulated(kind) => (
+                "encapsulated",
+                format!("it is for the node, and [decapsulate] takes packets out of such, by {}", kind.name()),
+            ),
             Role::Tunnel(tunnel) => ("tunnel", format!("tunnel {} listens on its port", self.tunnel_name(*tunnel))),
             Role::Client(selection) => ("service", format!("its destination is service {}", vip(selection.service))),
             Role::Answer(service, server) => {
@@ -260,6 +286,35 @@ impl Node {
         let mut peers = self.intent.tunnels().flat_map(|(_, tunnel)| tunnel.peers());
         let found = peers.find(|(_, peer)| peer.index == index);
         found.map_or_else(|| "?".to_owned(), |(key, peer)| peer.name.as_deref().map_or(key.to_string(), str::to_owned))
+    }
+}
+
+/// What workers would do with a handshake message.
+fn foreseen(handshake: &Handshake, remembered: &Remembered) -> HandshakeExplanation {
+    let word = |decision| match (decision, handshake.kind) {
+        (Decision::Pass, _) => "pass",
+        (Decision::AskCookie, MessageType::Initiation | MessageType::Response) => "cookie",
+        (Decision::AskCookie, MessageType::CookieReply | MessageType::Data) | (Decision::Drop, _) => "drop",
+    };
+    let decisions = remembered.gates.iter().flat_map(|found| &found.decisions);
+    let mut workers: Vec<_> = decisions.map(|(worker, decision)| (*worker, word(*decision).to_owned())).collect();
+    workers.sort();
+    HandshakeExplanation {
+        shows_cookie: handshake.proof == AddressProof::Cookie,
+        workers: workers.into_iter().map(|(_, word)| word).collect(),
+    }
+}
+
+/// Says that a handshake message goes no further, if all workers agree.
+fn apply(handshake: &HandshakeExplanation, report: &mut ExplainReport) {
+    let all_say = |word| !handshake.workers.is_empty() && handshake.workers.iter().all(|other| other == word);
+    if all_say("cookie") {
+        "back to its client, as a cookie".clone_into(&mut report.goes);
+    }
+    if all_say("drop") {
+        let reason = DropReason::WireguardRateLimited;
+        report.goes = format!("nowhere: {}", reason.meaning());
+        report.dropped = Some(reason.name().to_owned());
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use jetway_config::PublicKey;
 use jetway_pipelines::packet::tcp::Flags;
 use jetway_pipelines::packet::{Parsed, Protocol, icmp, icmpv6, ipv4, ipv6, tcp, udp};
+use jetway_pipelines::time::Instant;
+use jetway_pipelines::wireguard::cookie::CookieJar;
+use jetway_pipelines::wireguard::message::Initiation;
 
 use crate::api::Failure;
 
@@ -22,20 +26,43 @@ pub struct Asked {
     pub bytes: Vec<u8>,
     /// Their meaning.
     pub parsed: Parsed,
+    /// What it carries.
+    pub content: Content,
 }
 
-/// Reads a packet.
-pub fn read(text: &str) -> Result<Asked, Failure> {
+/// What a packet carries that is asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// What was written.
+    AsWritten,
+    /// The first message of a handshake with WireGuard gateways, as nothing was written.
+    Initiation,
+}
+
+/// Reads a packet. `gateways_at` tells the public key of the WireGuard gateways behind a socket: they look into messages, so one
+/// to them cannot be judged by its addresses alone.
+pub fn read(text: &str, gateways_at: impl Fn(SocketAddr) -> Option<PublicKey>) -> Result<Asked, Failure> {
     let words: Vec<&str> = text.split_whitespace().filter(|word| !matches!(*word, ">" | "->" | "to")).collect();
-    let bytes = match words.as_slice() {
-        [kind @ ("tcp" | "udp" | "icmp"), from, to] => made_up(kind, from, to)?,
-        _ => from_hex(&words.concat())?,
+    let (bytes, content) = match words.as_slice() {
+        [kind @ ("tcp" | "udp" | "icmp"), from, to] => made_up(kind, from, to, gateways_at)?,
+        _ => (from_hex(&words.concat())?, Content::AsWritten),
     };
     let parsed = Parsed::from_ip(&bytes).map_err(|error| Failure::new(error.to_string(), HINT))?;
-    Ok(Asked { bytes, parsed })
+    Ok(Asked { bytes, parsed, content })
 }
 
-fn made_up(kind: &str, from: &str, to: &str) -> Result<Vec<u8>, Failure> {
+/// An initiation to the holder of this key, as far as a dispatcher looks into it. It shows no cookie.
+fn initiation(gateways: &PublicKey) -> Vec<u8> {
+    let body = Initiation::body(0, &[0; 32], &[0; 48], &[0; 28]);
+    CookieJar::default().complete(&gateways.0, &body, Instant::from_nanos(0)).to_vec()
+}
+
+fn made_up(
+    kind: &str,
+    from: &str,
+    to: &str,
+    gateways_at: impl Fn(SocketAddr) -> Option<PublicKey>,
+) -> Result<(Vec<u8>, Content), Failure> {
     let is_mixed = |a: IpAddr, b: IpAddr| a.is_ipv4() != b.is_ipv4();
     let mixed = || Failure::new("the two addresses are of different IP versions", HINT);
     if kind == "icmp" {
@@ -49,13 +76,13 @@ fn made_up(kind: &str, from: &str, to: &str) -> Result<Vec<u8>, Failure> {
         };
         let mut message = vec![0; ICMP_HEADER];
         message[0] = echo;
-        return Ok(with_header(from, to, protocol, message));
+        return Ok((with_header(from, to, protocol, message), Content::AsWritten));
     }
     let (from, to): (SocketAddr, SocketAddr) = (socket(from)?, socket(to)?);
     if is_mixed(from.ip(), to.ip()) {
         return Err(mixed());
     }
-    let (protocol, segment) = if kind == "tcp" {
+    let (protocol, segment, content) = if kind == "tcp" {
         let mut segment = [0; tcp::HEADER_LENGTH];
         let header = tcp::Header {
             source_port: from.port(),
@@ -65,13 +92,17 @@ fn made_up(kind: &str, from: &str, to: &str) -> Result<Vec<u8>, Failure> {
             flags: Flags::SYN,
         };
         header.write(&mut segment);
-        (Protocol::TCP, segment.to_vec())
+        (Protocol::TCP, segment.to_vec(), Content::AsWritten)
     } else {
-        let length = udp::HEADER_LENGTH as u16;
-        let parts = [from.port(), to.port(), length, 0].map(u16::to_be_bytes);
-        (Protocol::UDP, parts.concat())
+        let (message, content) = match gateways_at(to) {
+            Some(gateways) => (initiation(&gateways), Content::Initiation),
+            None => (Vec::new(), Content::AsWritten),
+        };
+        let length = (udp::HEADER_LENGTH + message.len()) as u16;
+        let header = [from.port(), to.port(), length, 0].map(u16::to_be_bytes).concat();
+        (Protocol::UDP, [header, message].concat(), content)
     };
-    Ok(with_header(from.ip(), to.ip(), protocol, segment))
+    Ok((with_header(from.ip(), to.ip(), protocol, segment), content))
 }
 
 fn address(text: &str) -> Result<IpAddr, Failure> {
@@ -134,7 +165,32 @@ fn from_hex(text: &str) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
+
     use super::*;
+
+    fn read(text: &str) -> Result<Asked, Failure> {
+        super::read(text, |_| None)
+    }
+
+    #[test]
+    fn a_datagram_in_words_to_gateways_is_an_initiation_that_a_dispatcher_lets_pass() {
+        let key = PublicKey([7; 32]);
+        let gateways: SocketAddr = "10.100.0.20:51820".parse().unwrap();
+        let at = |to| (to == gateways).then_some(key);
+        let asked = super::read("udp 198.51.100.3:5000 > 10.100.0.20:51820", at).unwrap();
+        assert_eq!(asked.content, Content::Initiation);
+        let message = &asked.bytes[ipv4::HEADER_LENGTH + udp::HEADER_LENGTH..];
+        let secrets = Arc::new(CookieSecrets::new(Default::default(), Default::default()));
+        assert!(CookieChecker::new(&key.0, secrets).has_valid_mac1(message));
+        for other in ["udp 198.51.100.3:5000 > 10.100.0.20:51821", "tcp 198.51.100.3:5000 > 10.100.0.20:51820"] {
+            assert_eq!(super::read(other, at).unwrap().content, Content::AsWritten, "{other}");
+        }
+        let hex: String = asked.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(super::read(&hex, at).unwrap().content, Content::AsWritten);
+    }
 
     #[test]
     fn a_packet_in_words_is_the_packet_that_it_says() {

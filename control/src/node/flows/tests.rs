@@ -1,7 +1,7 @@
 use jetway_engine::links::{self, OtherEnds, WorkerLinks};
 use jetway_pipelines::buffer::HeapBuf;
 use jetway_pipelines::dispatch::flow_scan::Progress;
-use jetway_pipelines::dispatch::flow_table::{Decision, FlowKey, FlowKind, Lifetime};
+use jetway_pipelines::dispatch::flow_table::{self, FlowKey, FlowKind, Lifetime};
 use jetway_pipelines::dispatch::{FlowTable, Tick};
 use jetway_pipelines::ids::BackendIndex;
 use jetway_pipelines::packet::Protocol;
@@ -33,7 +33,7 @@ impl World {
                     kind: FlowKind::Forward,
                     origin: 0,
                 };
-                let decision = Decision::new(BackendIndex(u32::from(port % 2)), 0);
+                let decision = flow_table::Decision::new(BackendIndex(u32::from(port % 2)), 0);
                 table.insert(table.hash(&key), key, decision, Lifetime::TcpEstablished, NOW).unwrap();
             }
             table
@@ -50,8 +50,10 @@ impl World {
     fn turn(&mut self) {
         for (links, table) in &mut self.workers {
             if let Some(mut order) = links.orders.receive() {
-                let Order::Flows(scan) = &mut order;
-                while scan.step(table, NOW) == Progress::GoesOn {}
+                match &mut order {
+                    Order::Flows(scan) => while scan.step(table, NOW) == Progress::GoesOn {},
+                    Order::Foresee(question) => question.decision = Some(Decision::AskCookie),
+                }
                 links.orders_done.push(order).unwrap();
                 links.orders.acknowledge();
             }
@@ -111,6 +113,15 @@ fn more_questions_than_workers_have_room_for_are_refused_and_none_is_lost() {
         assert_eq!(world.answer(answer).matched, 5);
     }
     assert!(world.ask(FlowTask::Count, 0).is_ok());
+}
+
+#[test]
+fn every_worker_says_what_it_would_do_with_a_handshake_message() {
+    let mut world = World::new(&[5, 5]);
+    let from = "203.0.113.9:1234".parse().unwrap();
+    let answer = world.desk.foresee(&mut world.control, from, AddressProof::None).unwrap();
+    let found = world.answer(answer);
+    assert_eq!(found.decisions, [0, 1].map(|worker| (WorkerId(worker), Decision::AskCookie)));
 }
 
 #[test]

@@ -26,9 +26,10 @@ use crate::path::event::Answer;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{Packet, Verdict};
 use crate::path::seal::HANDSHAKE_TOS;
+use crate::time::Instant;
 use crate::wireguard::constants::COOKIE_REPLY_SIZE;
 use crate::wireguard::kdf::mac;
-use crate::wireguard::load::{HandshakeLimiter, Known, Limits};
+use crate::wireguard::load::{AddressProof, Decision, HandshakeLimiter, Known, Limits};
 use crate::wireguard::message::MessageType;
 
 /// A worker's gate for handshakes to gateways. Of fixed size: it makes at most as many cookies as its limiter has
@@ -48,6 +49,11 @@ impl GatewayAdmission {
     /// The gate of one of `workers` workers; `key` is random and of this worker alone.
     pub fn new(workers: u16, worker: WorkerId, key: [u64; 4]) -> Self {
         Self { limiter: HandshakeLimiter::new(Limits::of_worker(workers), key), nonces: Nonces::new(worker, key) }
+    }
+
+    /// What would become of a handshake message with a right mac1 now, without any effect.
+    pub fn foresee(&self, from: SocketAddr, proof: AddressProof, now: Instant) -> Decision {
+        self.limiter.foresee(now, from, proof, Known::No)
     }
 }
 

@@ -68,6 +68,7 @@ worker_counters! {
     flows_untracked, "Flows that found the flow table full and go by Maglev, packet by packet";
     cookies_for_gateways, "Handshake messages to services of gateways that were answered with a cookie, under load";
     windows_missing, "Times that a session could not widen its replay window, since the worker had no memory for one ready";
+    fragments_early, "Fragments of services' datagrams that came before the first one, and waited for it";
     pool_empty, "Packets that could not be made because no buffer was free";
     events_lost, "Events dropped because the ring to control was full";
 }

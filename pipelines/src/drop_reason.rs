@@ -75,7 +75,7 @@ drop_reasons! {
     ServerNotOnLink, "server_not_on_link", "The service forwards by link-layer address (\"l2\"), and the server is behind a router";
     TranslationPortsExhausted, "translation_ports_exhausted", "No port was free to stand for a client on its server's own link";
     FragmentMalformed, "fragment_malformed", "A fragment of a service's flow without a whole fragment header";
-    FragmentUnknown, "fragment_unknown", "A later fragment of a service's flow whose first fragment was not seen";
+    FragmentUnknown, "fragment_unknown", "A later fragment of a service's flow whose first fragment did not come in time";
     FragmentDuplicate, "fragment_duplicate", "A fragment of a service's flow that has come before (RFC 8200 section 4.5)";
     FragmentOverlap, "fragment_overlap", "A fragment that overlaps another of its datagram (RFC 5722), is one of too many, or could hide a TCP header (RFC 1858)";
     EncapsulationUntrusted, "encapsulation_untrusted", "A packet inside another from an address that `[decapsulate] from` does not name, or by a port that does not lead there";

@@ -1,6 +1,6 @@
 //! A worker's memory of fragmented datagrams: later fragments go where the first one went, and overlapping ones nowhere.
 //!
-//! Only first fragments have ports, so they alone are decided on. What comes before its first fragment is not remembered:
+//! Only first fragments have ports, so they alone are decided on. What comes before its first fragment is not remembered here:
 //! a flood of later fragments takes no place. All memory is taken when the table is made; a datagram for which no place
 //! is left takes that of the oldest.
 
@@ -59,7 +59,7 @@ pub enum Refusal {
 pub enum Verdict<T> {
     /// It goes where this says.
     Known(T),
-    /// It came before its first fragment, or too late.
+    /// It came before its first fragment, or late.
     Unknown,
     /// It has come before. It is to be dropped, and the rest of the datagram is not affected: RFC 8200 section 4.5
     /// allows this, as networks do duplicate packets.
@@ -149,6 +149,11 @@ impl<T: Copy> FragmentTable<T> {
         self.expire(now);
         let Some(index) = self.find(key, now) else { return Verdict::Unknown };
         self.arrive(index, range)
+    }
+
+    /// Whether the first fragment of this datagram came, and others may come.
+    pub fn knows(&self, key: &DatagramKey, now: Instant) -> bool {
+        self.find(key, now).is_some()
     }
 
     /// Datagrams that are remembered.

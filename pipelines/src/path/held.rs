@@ -1,4 +1,4 @@
-//! Packets that wait: for a peer's session, or for a neighbour's link-layer address.
+//! Packets that wait: for a peer's session, for a neighbour's link-layer address, or for the first fragment of their datagram.
 //!
 //! The memory is allocated once. A queue that is full drops its oldest packet, as a network queue that has
 //! gone stale should; a table that is full refuses the new one.
@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dispatch::fragment_table::DatagramKey;
 use crate::ids::{PeerIndex, PortId};
 use crate::time::Instant;
 use crate::wireguard::Peer;
@@ -18,10 +19,17 @@ pub const HELD_PACKETS: usize = 2048;
 const PER_PEER: u16 = 128;
 /// Packets that wait for one neighbour: a gateway stands for many hosts, whose first packets may come together.
 const PER_NEIGHBOUR: u16 = 256;
+/// Fragments that wait for the first of their datagram: the longest in pieces for links of 1,500 bytes has 45.
+const PER_DATAGRAM: u16 = 64;
+/// Fragments that wait for first ones, over all datagrams: anybody can send such, and they may not take the others' room.
+const FRAGMENTS: u16 = 256;
 /// How long a packet waits for a peer's session: as long as a handshake is tried.
 const PEER_PATIENCE: Duration = crate::wireguard::constants::REKEY_ATTEMPT_TIME;
 /// How long a packet waits for a neighbour: three probes of the kernel at one a second.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a fragment waits for the first of its datagram: packets that overtake others on the way are milliseconds ahead. VPP's
+/// shallow virtual reassembly waits as long.
+const FIRST_FRAGMENT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a packet waits for.
 #[derive(Clone, Debug)]
@@ -30,12 +38,15 @@ pub enum WaitFor {
     Session(Arc<Peer>),
     /// The neighbour's address; the packet is a bare outer IP packet.
     Neighbour(PortId, IpAddr),
+    /// The first fragment of this datagram; the packet is one of its others, of a service.
+    FirstFragment(DatagramKey),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Key {
     Peer(PeerIndex),
     Neighbour(PortId, IpAddr),
+    Datagram(DatagramKey),
 }
 
 impl WaitFor {
@@ -43,6 +54,7 @@ impl WaitFor {
         match self {
             Self::Session(peer) => Key::Peer(peer.index),
             Self::Neighbour(port, address) => Key::Neighbour(*port, *address),
+            Self::FirstFragment(datagram) => Key::Datagram(*datagram),
         }
     }
 
@@ -50,6 +62,7 @@ impl WaitFor {
         match self {
             Self::Session(_) => PER_PEER,
             Self::Neighbour(..) => PER_NEIGHBOUR,
+            Self::FirstFragment(_) => PER_DATAGRAM,
         }
     }
 
@@ -57,7 +70,12 @@ impl WaitFor {
         match self {
             Self::Session(_) => PEER_PATIENCE,
             Self::Neighbour(..) => NEIGHBOUR_PATIENCE,
+            Self::FirstFragment(_) => FIRST_FRAGMENT_PATIENCE,
         }
+    }
+
+    const fn is_first_fragment(&self) -> bool {
+        matches!(self, Self::FirstFragment(_))
     }
 }
 
@@ -85,6 +103,8 @@ pub struct Held<T> {
     free_queues: Vec<u16>,
     by_key: HashMap<Key, u16, ahash::RandomState>,
     cursor: usize,
+    /// Those that wait for first fragments.
+    fragments: u16,
 }
 
 /// What [`Held::look`] says of a queue.
@@ -109,6 +129,7 @@ impl<T> Default for Held<T> {
             free_queues: (0..HELD_PACKETS as u16).rev().collect(),
             by_key: HashMap::with_capacity_and_hasher(2 * HELD_PACKETS, ahash::RandomState::default()),
             cursor: 0,
+            fragments: 0,
         }
     }
 }
@@ -127,6 +148,10 @@ impl<T> Held<T> {
     /// Lets `packet` wait. Gives back the packet that has to go instead, if any: the oldest of its queue, or
     /// `packet` itself when there is no room at all.
     pub fn hold(&mut self, waits_for: WaitFor, packet: T, now: Instant) -> Option<T> {
+        let is_fragment = waits_for.is_first_fragment();
+        if is_fragment && self.fragments >= FRAGMENTS {
+            return Some(packet);
+        }
         let key = waits_for.key();
         let number = match self.by_key.get(&key) {
             Some(&number) => number,
@@ -146,6 +171,7 @@ impl<T> Held<T> {
             return Some(packet);
         };
         self.entries[entry as usize] = Entry { packet: Some(packet), next: NONE };
+        self.fragments += u16::from(is_fragment);
         if let Some(queue) = self.queues[number as usize].as_mut() {
             match queue.tail {
                 NONE => queue.head = entry,
@@ -211,6 +237,7 @@ impl<T> Held<T> {
             queue.tail = NONE;
         }
         queue.count -= 1;
+        self.fragments -= u16::from(queue.waits_for.is_first_fragment());
         self.free_entries.push(index);
         entry.packet.take()
     }
@@ -274,6 +301,29 @@ mod tests {
         }
         assert_eq!(held.hold(neighbour(2), 100, Instant::ZERO), Some(100));
         assert_eq!(held.len(), HELD_PACKETS);
+    }
+
+    #[test]
+    fn fragments_take_no_more_than_their_share_and_give_it_back() {
+        let fragment = |identification| {
+            let (source, destination) = ([1; 16], [2; 16]);
+            let protocol = crate::packet::Protocol::UDP;
+            WaitFor::FirstFragment(DatagramKey { source, destination, identification, protocol, origin: 0 })
+        };
+        let mut held = Held::default();
+        for round in 0..3u32 {
+            for i in 0..u32::from(FRAGMENTS) {
+                assert_eq!(held.hold(fragment(round * 1000 + i), i, Instant::ZERO), None);
+            }
+            assert_eq!(held.hold(fragment(7_000), 99, Instant::ZERO), Some(99));
+            assert_eq!(held.hold(neighbour(1), 100, Instant::ZERO), None, "others have room");
+            assert_eq!(drain(&mut held, Instant::ZERO + FIRST_FRAGMENT_PATIENCE, Patience::Ready).len(), 257);
+            assert!(held.is_empty());
+        }
+        for i in 0..u32::from(PER_DATAGRAM) {
+            assert_eq!(held.hold(fragment(1), i, Instant::ZERO), None);
+        }
+        assert_eq!(held.hold(fragment(1), 99, Instant::ZERO), Some(0), "one datagram does not take all of it");
     }
 
     #[test]

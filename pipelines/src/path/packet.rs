@@ -111,6 +111,8 @@ pub enum Verdict<'t> {
     HoldForSession(&'t Arc<Peer>),
     /// Let it wait for the neighbour's address.
     HoldForNeighbour(PortId, IpAddr),
+    /// Let it wait for the first fragment of its datagram.
+    HoldForFirstFragment,
     /// Drop it.
     Drop(DropReason),
 }

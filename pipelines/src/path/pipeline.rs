@@ -243,7 +243,8 @@ impl<B: PacketBuf> Pipeline<B> {
             return;
         }
         for _ in 0..HELD_RELEASES {
-            let found = self.held.look(scene.now, HELD_LOOKS, |waits_for| patience(waits_for, scene));
+            let fragments = &self.fragments;
+            let found = self.held.look(scene.now, HELD_LOOKS, |waits_for| patience(waits_for, scene, fragments));
             let Some((queue, outcome)) = found else { break };
             let Some(waits_for) = self.held.waits_for(&queue).cloned() else { break };
             let mut packets: Packets<'_, B> = ArrayVec::new();
@@ -254,6 +255,14 @@ impl<B: PacketBuf> Pipeline<B> {
                     (Patience::Ready | Patience::Wait, WaitFor::Neighbour(port, address)) => {
                         Verdict::Emit { port: *port, next_hop: *address }
                     }
+                    (Patience::Ready | Patience::Wait, WaitFor::FirstFragment(_)) => match origin {
+                        // Not when the last service has gone meanwhile: nobody would dispatch it.
+                        Origin::Port(port) if !scene.tables.services.is_empty() => {
+                            Verdict::Dispatch { port, l3_offset: 0 }
+                        }
+                        Origin::Port(_) | Origin::Tunnel(_) | Origin::Node => Verdict::Route,
+                    },
+                    (Patience::GiveUp, WaitFor::FirstFragment(_)) => Verdict::Drop(DropReason::FragmentUnknown),
                     (Patience::GiveUp, WaitFor::Session(_)) => Verdict::Drop(DropReason::NoSendSession),
                     (Patience::GiveUp, WaitFor::Neighbour(..)) => Verdict::Drop(DropReason::NoNeighbour),
                 };
@@ -355,7 +364,7 @@ impl<B: PacketBuf> Pipeline<B> {
 }
 
 /// Whether what packets wait for is there.
-fn patience(waits_for: &WaitFor, scene: &Scene<'_>) -> Patience {
+fn patience(waits_for: &WaitFor, scene: &Scene<'_>, fragments: &FragmentTable<FragmentFlow>) -> Patience {
     let there = match waits_for {
         WaitFor::Session(peer) => {
             if peer.is_removed() {
@@ -364,6 +373,7 @@ fn patience(waits_for: &WaitFor, scene: &Scene<'_>) -> Patience {
             peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(scene.now))
         }
         WaitFor::Neighbour(port, address) => scene.tables.neighbours.contains_key(&(*port, *address)),
+        WaitFor::FirstFragment(datagram) => fragments.knows(datagram, scene.now),
     };
     if there { Patience::Ready } else { Patience::Wait }
 }

@@ -1,5 +1,6 @@
 //! The last stage: the one place that acts on verdicts, frees buffers and moves them on.
 
+use super::dispatch::datagram_of;
 use super::event::ControlEvent;
 use super::held::WaitFor;
 use super::outputs::Outputs;
@@ -38,6 +39,7 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
             | Verdict::HandOff { .. }
             | Verdict::HoldForSession(_)
             | Verdict::HoldForNeighbour(..)
+            | Verdict::HoldForFirstFragment
             | Verdict::Drop(_) => act(packet, pipeline, scene, out),
         }
     }
@@ -66,6 +68,14 @@ fn act<'t, B: PacketBuf, O: Outputs<B>>(
             }
             let packet = Waiting { buffer, parsed, origin, server: index };
             hold(packet, WaitFor::Neighbour(port, address), pipeline, scene, out);
+        }
+        Verdict::HoldForFirstFragment => {
+            let Some(datagram) = datagram_of(&buffer, &parsed, origin) else {
+                return discard(buffer, DropReason::FragmentMalformed, pipeline, out);
+            };
+            pipeline.counters.fragments_early.add(1);
+            let packet = Waiting { buffer, parsed, origin, server: index };
+            hold(packet, WaitFor::FirstFragment(datagram), pipeline, scene, out);
         }
         Verdict::Drop(reason) => {
             lose(server, reason, pipeline);

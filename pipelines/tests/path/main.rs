@@ -4,6 +4,7 @@ mod bench;
 
 mod decapsulation;
 mod dispatch;
+mod early_fragments;
 mod ecn;
 mod explain;
 mod express;

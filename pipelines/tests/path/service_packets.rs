@@ -7,7 +7,7 @@ use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::packet::{Parsed, Protocol, checksum};
 use jetway_pipelines::path::ControlEvent;
 
-use crate::bench::packets::{Inner, datagram, frame, set_fragment};
+use crate::bench::packets::{Inner, cut, datagram, frame, set_fragment};
 use crate::bench::services::{SERVER_PORT, SERVICE_PORT, ServicePlan, server_address, servers, service_address};
 use crate::bench::{FAMILIES, Family, LAN, MACS, WAN, World, address, neighbour_mac};
 use crate::dispatch::{destination, gateway, plain_client, service, udp_service};
@@ -84,25 +84,19 @@ fn a_fragmented_datagram_reaches_one_server_whole_and_an_overlapping_one_does_no
     for identification in 1..20u16 {
         let mut whole = Inner::udp(client, service_address(Family::V4), 20 + 1600).fragmentable(identification);
         whole.set_udp(4000 + identification, SERVICE_PORT);
-        let whole = whole.bytes();
-        let mut first = whole[..20 + 800].to_vec();
-        let mut second = [&whole[..20], &whole[20 + 800..]].concat();
-        for (piece, offset, more) in [(&mut first, 0, true), (&mut second, 800, false)] {
-            let length = piece.len() as u16;
-            piece[2..4].copy_from_slice(&length.to_be_bytes());
-            set_fragment(piece, offset, more);
-        }
-        world.wan_packet(0, &first);
+        let pieces = cut(&whole.bytes(), 800);
+        let [first, second] = &pieces[..] else { panic!("two pieces") };
+        world.wan_packet(0, first);
         if identification % 2 == 0 {
             let mut overlapping = second.clone();
             set_fragment(&mut overlapping, 792, false);
             world.wan_packet(0, &overlapping);
-            world.wan_packet(0, &second);
+            world.wan_packet(0, second);
             assert_eq!(world.take_sent(LAN).len(), 1, "nothing of a datagram with an overlap follows");
             assert_eq!(world.drops(DropReason::FragmentOverlap), u64::from(identification));
             continue;
         }
-        world.wan_packet(0, &second);
+        world.wan_packet(0, second);
         let sent = world.take_sent(LAN);
         assert_eq!(sent.len(), 2, "{:?}", world.losses());
         let (head, tail) = (&sent[0], &sent[1]);
@@ -124,15 +118,9 @@ fn fragments_of_an_answer_that_come_together_all_come_from_the_service() {
     world.offer([udp_service(&servers(Family::V4, 1..=1), Family::V4)]);
     let mut whole = Inner::udp(server_address(Family::V4, 1), plain_client(Family::V4, 0).ip(), 20 + 1600);
     whole.set_udp(SERVER_PORT, 5000);
-    let whole = whole.fragmentable(9).bytes();
-    let mut pieces = [whole[..20 + 800].to_vec(), [&whole[..20], &whole[20 + 800..]].concat()];
-    for (number, piece) in pieces.iter_mut().enumerate() {
-        let length = piece.len() as u16;
-        piece[2..4].copy_from_slice(&length.to_be_bytes());
-        set_fragment(piece, number * 800, number == 0);
-    }
+    let pieces = cut(&whole.fragmentable(9).bytes(), 800);
     let mac = neighbour_mac(server_address(Family::V4, 1));
-    world.receive(0, LAN, pieces.map(|piece| frame(MACS[1], mac, &piece)));
+    world.receive(0, LAN, pieces.iter().map(|piece| frame(MACS[1], mac, piece)));
     world.settle();
     let sources: Vec<_> =
         world.take_sent(WAN).iter().map(|packet| Parsed::from_ip(packet).expect("a packet").source).collect();

@@ -1,4 +1,5 @@
-//! Fragments of datagrams to and from services: later ones go where the first of their datagram went.
+//! Fragments of datagrams to and from services: later ones go where the first of their datagram went, and those to a service that
+//! come before it wait for it.
 
 use super::forward::service_at;
 use super::send::{self, To};
@@ -7,9 +8,10 @@ use crate::buffer::PacketBuf;
 use crate::dispatch::flow_table::address_bytes;
 use crate::dispatch::fragment_table::{DatagramKey, FragmentRange, Rest, Verdict as Standing};
 use crate::drop_reason::DropReason;
+use crate::packet::Parsed;
 use crate::packet::fragment::FragmentHeader;
 use crate::path::outputs::Outputs;
-use crate::path::packet::{Packet, Verdict};
+use crate::path::packet::{Origin, Packet, Verdict};
 use crate::path::route::Refusal;
 
 /// Lets later fragments of the packet's datagram know where it goes.
@@ -29,11 +31,15 @@ pub fn later<'t, B: PacketBuf, O: Outputs<B>>(
 ) -> Result<Verdict<'t>, Refusal> {
     let (key, range) = place_of(packet)?;
     let standing = desk.pipeline.fragments.later(&key, range, desk.scene.now);
-    if matches!((&packet.verdict, standing), (Verdict::Route, Standing::Unknown)) {
+    if standing == Standing::Unknown && !desk.services.has_address(packet.parsed.destination) {
         // It is of no service, or its first fragment went another way: it goes by its address.
         return Ok(Verdict::Route);
     }
     check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
+    if standing == Standing::Unknown {
+        // Networks deliver out of order: the first one may be next.
+        return Ok(Verdict::HoldForFirstFragment);
+    }
     match taken(standing)? {
         FragmentFlow::Back(socket) => back::rewrite_and_send(packet, service_at(&socket, desk)?, desk),
         FragmentFlow::Forward(socket, index) => {
@@ -49,18 +55,26 @@ pub fn later<'t, B: PacketBuf, O: Outputs<B>>(
 
 /// Which datagram a fragment belongs to, and which part of it it is.
 fn place_of<B: PacketBuf>(packet: &Packet<'_, B>) -> Result<(DatagramKey, FragmentRange), Refusal> {
-    let parsed = &packet.parsed;
-    let header = FragmentHeader::of(packet.buffer.data(), parsed).ok_or(DropReason::FragmentMalformed)?;
+    let header = FragmentHeader::of(packet.buffer.data(), &packet.parsed).ok_or(DropReason::FragmentMalformed)?;
     let rest = if header.more_follow { Rest::Follows } else { Rest::Ends };
     let range = FragmentRange::new(header.offset, header.length, rest).ok_or(DropReason::FragmentMalformed)?;
-    let key = DatagramKey {
+    Ok((key_of(&header, &packet.parsed, packet.origin), range))
+}
+
+/// Which datagram a fragment belongs to that begins with its IP header.
+pub fn datagram_of<B: PacketBuf>(buffer: &B, parsed: &Parsed, origin: Origin) -> Option<DatagramKey> {
+    let header = FragmentHeader::of(buffer.data(), parsed)?;
+    Some(key_of(&header, parsed, origin))
+}
+
+fn key_of(header: &FragmentHeader, parsed: &Parsed, origin: Origin) -> DatagramKey {
+    DatagramKey {
         source: address_bytes(parsed.source),
         destination: address_bytes(parsed.destination),
         identification: header.identification,
         protocol: header.protocol,
-        origin: packet.origin.number(),
-    };
-    Ok((key, range))
+        origin: origin.number(),
+    }
 }
 
 /// What the table says of a fragment, as far as it goes on.

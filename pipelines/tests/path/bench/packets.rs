@@ -136,6 +136,22 @@ pub fn set_fragment(packet: &mut [u8], offset: usize, more: bool) {
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// An IPv4 packet in fragments whose payloads have so many bytes, a multiple of 8; the last has what is left.
+pub fn cut(whole: &[u8], length: usize) -> Vec<Vec<u8>> {
+    let (header, payload) = whole.split_at(20);
+    let parts = payload.chunks(length).enumerate();
+    parts
+        .map(|(number, part)| {
+            let mut piece = [header, part].concat();
+            let total = piece.len() as u16;
+            piece[2..4].copy_from_slice(&total.to_be_bytes());
+            let offset = number * length;
+            set_fragment(&mut piece, offset, offset + part.len() < payload.len());
+            piece
+        })
+        .collect()
+}
+
 /// A frame with an IP packet.
 pub fn frame(destination: MacAddress, source: MacAddress, packet: &[u8]) -> Vec<u8> {
     let ethertype = if packet.first().is_some_and(|first| first >> 4 == 6) { EtherType::IPV6 } else { EtherType::IPV4 };

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use ipnet::IpNet;
+use jetway_config::PublicKey;
 use jetway_pipelines::dispatch::flow_scan::{FlowFilter, FlowRecord, FlowTask, service_of};
-use jetway_pipelines::dispatch::flow_table::{Lifetime, TICKS_PER_SECOND};
+use jetway_pipelines::dispatch::flow_table::{ClientIdentity, Lifetime, TICKS_PER_SECOND};
 use jetway_pipelines::dispatch::service::Socket;
 use jetway_pipelines::ids::{BackendIndex, WorkerId};
 use jetway_pipelines::packet::Protocol;
+use jetway_pipelines::path::dispatch::Client;
+use jetway_pipelines::tables::Tables;
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -46,9 +51,15 @@ impl Node {
         }
         let service = vip.map(|name| self.services.service(name)).transpose()?;
         let server = backend.map(|name| self.server_named(service, name)).transpose()?;
+        let peers = filter.client.map(|net| {
+            let all = self.intent.tunnels().flat_map(|(_, tunnel)| tunnel.peers());
+            let all = all.map(|(key, peer)| (key, peer.spec.allowed_ips.as_slice()));
+            peers_with(net.trunc(), all, self.tables.tables())
+        });
         Ok(FlowFilter {
             service: service.map(|service| socket_of(&service.vip)),
             client: filter.client.map(|net| net.trunc()),
+            peers: peers.unwrap_or_default(),
             server: server.map(|server| server.backend.index),
         })
     }
@@ -85,6 +96,22 @@ impl Node {
             flows: found.flows.iter().map(|(worker, record)| names.flow(*worker, record)).collect(),
         }
     }
+}
+
+/// What peers are known by whose inner addresses are of `net`, in order: those with networks inside it, and those to whom its first
+/// address belongs.
+fn peers_with<'a>(
+    net: IpNet,
+    all: impl Iterator<Item = (&'a PublicKey, &'a [IpNet])>,
+    tables: &Tables,
+) -> Arc<[ClientIdentity]> {
+    let inside = all.filter(|(_, allowed)| allowed.iter().any(|allowed| net.contains(allowed))).map(|(key, _)| key.0);
+    let owners = tables.tunnels.iter().filter_map(|tunnel| tunnel.allowed_ips.lookup(net.addr()));
+    let keys = inside.chain(owners.map(|peer| peer.public_key));
+    let mut peers: Vec<_> = keys.map(|key| Client::of_peer(&key, &tables.services).identity).collect();
+    peers.sort_unstable();
+    peers.dedup();
+    peers.into()
 }
 
 fn names_of(service: &Service, server: &Server) -> (String, String) {
@@ -156,5 +183,54 @@ fn state(lifetime: Lifetime) -> &'static str {
         Lifetime::TcpEstablished => "established",
         Lifetime::TcpClosing => "closing",
         Lifetime::Udp | Lifetime::Icmp | Lifetime::Client => "active",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use jetway_pipelines::ids::{PeerIndex, TunnelId};
+    use jetway_pipelines::packet::ecn::Dscp;
+    use jetway_pipelines::tables::{Source, TunnelEntry};
+    use jetway_pipelines::wireguard::Peer;
+    use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieSecrets};
+
+    use super::*;
+
+    #[test]
+    fn the_peers_of_a_network_are_those_inside_it_and_the_one_that_it_belongs_to() {
+        let allowed: [&[&str]; 4] =
+            [&["10.8.0.2/32", "fd00:8::2/128"], &["10.8.0.3/32"], &["0.0.0.0/0"], &["10.9.0.0/16"]];
+        let all: Vec<(PublicKey, Vec<IpNet>)> = (1..)
+            .zip(allowed)
+            .map(|(number, nets)| (PublicKey([number; 32]), nets.iter().map(|net| net.parse().unwrap()).collect()))
+            .collect();
+        let peer = |key: &PublicKey| Arc::new(Peer::new(PeerIndex(0), TunnelId(0), key.0));
+        let nets = all.iter().flat_map(|(key, nets)| nets.iter().map(move |net| (*net, peer(key))));
+        let tunnel = TunnelEntry {
+            listen_port: 51820,
+            mtu: 1420,
+            source: Source::default(),
+            dscp: Dscp::Hide,
+            allowed_ips: nets.collect(),
+            checker: Arc::new(CookieChecker::new(
+                &[9; 32],
+                Arc::new(CookieSecrets::new(Default::default(), Default::default())),
+            )),
+        };
+        let tables = Tables { tunnels: vec![Arc::new(tunnel)], ..Tables::default() };
+        let found = |net: IpNet| {
+            let identities = peers_with(net, all.iter().map(|(key, nets)| (key, nets.as_slice())), &tables);
+            assert!(identities.is_sorted(), "workers look by halving");
+            let identity = |number: u8| Client::of_peer(&[number; 32], &tables.services).identity;
+            (1..=4).filter(|number| identities.contains(&identity(*number))).collect::<Vec<_>>()
+        };
+        let host = |address: &str| IpNet::from(address.parse::<IpAddr>().unwrap());
+        assert_eq!(found(host("10.8.0.2")), [1]);
+        assert_eq!(found(host("fd00:8::2")), [1]);
+        assert_eq!(found(host("10.8.0.4")), [3], "the rest belongs to the peer with the default route");
+        assert_eq!(found("10.8.0.0/24".parse().unwrap()), [1, 2, 3]);
+        assert_eq!(found("10.9.7.0/24".parse().unwrap()), [4], "it is a part of the peer's network");
     }
 }

@@ -45,7 +45,7 @@ pub struct Found {
 }
 
 /// How much is wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// What is done with the flows that are meant.
     pub task: FlowTask,
@@ -64,7 +64,7 @@ impl FlowDesk {
         servers: u32,
     ) -> Result<oneshot::Receiver<Found>, Failure> {
         self.ask_all(workers, wanted.limit, |ticket| {
-            Order::Flows(Box::new(FlowScan::new(ticket, wanted.task, wanted.filter, servers)))
+            Order::Flows(Box::new(FlowScan::new(ticket, wanted.task, wanted.filter.clone(), servers)))
         })
     }
 

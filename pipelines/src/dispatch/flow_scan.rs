@@ -1,8 +1,12 @@
 //! What control may want of a worker's flow table: to see, count or forget flows, a few buckets a turn.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
-use super::flow_table::{Cursor, Flow, FlowKey, FlowKind, FlowTable, Lifetime, Pass, Status, Tick, Verdict};
+use super::flow_table::{
+    ClientIdentity, Cursor, Flow, FlowKey, FlowKind, FlowTable, Lifetime, Pass, Status, Tick, Verdict,
+};
 use super::service::Socket;
 use crate::ids::BackendIndex;
 
@@ -13,12 +17,14 @@ pub const BUCKETS_PER_TURN: usize = 128;
 pub const FLOWS_AT_ONCE: usize = 4_096;
 
 /// Which flows are meant: those that fit everything that is said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowFilter {
     /// To this service.
     pub service: Option<Socket>,
     /// Of clients with these addresses.
     pub client: Option<IpNet>,
+    /// What peers with these addresses are known by, in order: a client inside a tunnel is bound to a server as its peer.
+    pub peers: Arc<[ClientIdentity]>,
     /// At this server.
     pub server: Option<BackendIndex>,
 }
@@ -29,12 +35,12 @@ impl FlowFilter {
     pub fn fits(&self, flow: &Flow) -> bool {
         let key = &flow.key;
         let at_server = self.server.is_none_or(|server| server == flow.decision.server);
+        let to_service = || self.service.is_none_or(|service| service_of(key) == service);
+        let has_address = || self.client.is_none_or(|net| net.contains(&key.source_address()));
         at_server
             && match key.kind {
-                FlowKind::Forward | FlowKind::Client => {
-                    self.service.is_none_or(|service| service_of(key) == service)
-                        && self.client.is_none_or(|net| net.contains(&key.source_address()))
-                }
+                FlowKind::Forward => to_service() && has_address(),
+                FlowKind::Client => to_service() && (has_address() || self.peers.binary_search(&key.source).is_ok()),
                 FlowKind::Answer => self.service.is_none() && self.client.is_none(),
             }
     }

@@ -22,7 +22,7 @@ mod scan;
 use jetway_aead::prefetch_read;
 
 use head::Head;
-pub use key::{Decision, Flow, FlowKey, FlowKind, address_bytes};
+pub use key::{ClientIdentity, Decision, Flow, FlowKey, FlowKind, address_bytes};
 pub use lifetime::{Lifetime, TICKS_PER_SECOND, Tick};
 pub use scan::{Cursor, Pass, Verdict, Visited};
 

@@ -9,6 +9,7 @@ mod ecn;
 mod explain;
 mod express;
 mod flood;
+mod forgotten_clients;
 mod forwarding;
 mod fragments;
 mod gateways;

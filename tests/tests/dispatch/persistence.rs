@@ -4,6 +4,7 @@ use jetway_tests::world::{
     Ask, Family, Fleet, FleetPlan, Forward, Iperf3Server, KeptConnections, Origin, Transport, VipConfig, Way, World,
     backends, iperf3_with,
 };
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -63,6 +64,17 @@ fn a_client_keeps_its_server_when_it_roams_a_hundred_times_and_when_it_takes_ano
 
     let other = answered_by(&fleet, way(&fleet.vips[0], "10.8.0.3".parse().expect("an address")));
     assert!(sticky.contains(&other), "{other} answers another address of the client, {sticky:?} the first");
+
+    let bound_to = |fleet: &Fleet| {
+        let text = fleet.jetway.command(&["explain", "tcp 10.8.0.2:1234 > 10.100.0.10:80", "--json"]);
+        let text = text.unwrap_or_else(|error| panic!("{error}"));
+        let explained: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        explained["service"]["bound_to"].as_str().map(str::to_owned)
+    };
+    assert_eq!(bound_to(&fleet), sticky.first().cloned());
+    // By the address that it has now: it is bound by its key.
+    fleet.jetway.command(&["flows", "flush", "--client", "10.8.0.2"]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(bound_to(&fleet), None);
     fleet.jetway.assert_every_packet_is_accounted_for();
 }
 

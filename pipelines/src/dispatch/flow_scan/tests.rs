@@ -76,21 +76,21 @@ fn a_list_has_every_flow_once_however_many_and_allocates_nothing_on_the_way() {
 #[test]
 fn a_filter_means_what_fits_all_of_it() {
     let mut flows = table(1_000);
-    let mut count = |filter: FlowFilter| {
+    let mut count = |filter| {
         let mut scan = FlowScan::new(0, FlowTask::Count, filter, 3);
         run(&mut scan, &mut flows);
         (scan.matched(), scan.counts().to_vec())
     };
     let all = FlowFilter::default();
-    assert_eq!(count(all), (1_000, vec![334, 333, 333]));
-    let dns = FlowFilter { service: Some(service(53)), ..all };
-    assert_eq!(count(dns).0, 500);
-    assert_eq!(count(FlowFilter { service: Some(service(54)), ..all }).0, 0);
-    let server = FlowFilter { server: Some(BackendIndex(1)), ..all };
-    assert_eq!(count(server), (333, vec![0, 333, 0]));
+    assert_eq!(count(all.clone()), (1_000, vec![334, 333, 333]));
+    let dns = FlowFilter { service: Some(service(53)), ..all.clone() };
+    assert_eq!(count(dns.clone()).0, 500);
+    assert_eq!(count(FlowFilter { service: Some(service(54)), ..all.clone() }).0, 0);
+    let server = FlowFilter { server: Some(BackendIndex(1)), ..all.clone() };
+    assert_eq!(count(server.clone()), (333, vec![0, 333, 0]));
     let client = FlowFilter { client: Some("10.0.0.0/28".parse().unwrap()), ..all };
-    assert_eq!(count(client).0, 16);
-    assert_eq!(count(FlowFilter { service: dns.service, client: client.client, server: server.server }).0, 2);
+    assert_eq!(count(client.clone()).0, 16);
+    assert_eq!(count(FlowFilter { service: dns.service, server: server.server, ..client }).0, 2);
 }
 
 #[test]
@@ -109,6 +109,27 @@ fn forgetting_takes_clients_bonds_along_and_nothing_that_was_not_meant() {
         ports
     });
     assert_eq!(ports, BTreeMap::from([(443, 500)]));
+}
+
+#[test]
+fn forgetting_a_tunnels_client_takes_its_peers_bonds_along_and_no_other_peers() {
+    let peers: [ClientIdentity; 3] = [[9; 16], [5; 16], [7; 16]];
+    let mut flows = table(0);
+    for peer in peers {
+        for port in [53, 443] {
+            let key = FlowKey::of_client(peer, &service(port));
+            flows.insert(flows.hash(&key), key, Decision::new(BackendIndex(1), 0), Lifetime::Client, NOW).unwrap();
+        }
+    }
+    let client = Some("10.0.0.1/32".parse().unwrap());
+    let filter = FlowFilter { client, peers: [[5; 16], [9; 16]].into(), ..FlowFilter::default() };
+    let mut forget = |filter| {
+        run(&mut FlowScan::new(0, FlowTask::Forget, filter, 3), &mut flows);
+        flows.len()
+    };
+    assert_eq!(forget(FlowFilter { service: Some(service(53)), ..filter.clone() }), 4);
+    assert_eq!(forget(FlowFilter { server: Some(BackendIndex(2)), ..filter.clone() }), 4);
+    assert_eq!(forget(filter), 2, "the third peer's");
 }
 
 #[test]

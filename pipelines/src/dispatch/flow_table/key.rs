@@ -21,6 +21,9 @@ pub enum FlowKind {
     Client,
 }
 
+/// What tells a client from all others: its address as [`address_bytes`] has it, or what is made of its peer's public key.
+pub type ClientIdentity = [u8; 16];
+
 /// What tells a flow from all others.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -83,7 +86,7 @@ impl FlowKey {
     }
 
     /// The key of all flows of a client to a service.
-    pub fn of_client(identity: [u8; 16], service: &Socket) -> Self {
+    pub fn of_client(identity: ClientIdentity, service: &Socket) -> Self {
         Self {
             source: identity,
             destination: address_bytes(service.address),

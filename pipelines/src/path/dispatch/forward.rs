@@ -9,9 +9,9 @@ use super::fragments::remember_first;
 use super::send::{self, Sent, To};
 use super::{Desk, FragmentFlow, Lookup, check_source, reset};
 use crate::buffer::PacketBuf;
-use crate::dispatch::flow_table::{Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
+use crate::dispatch::flow_table::{ClientIdentity, Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
 use crate::dispatch::selection::choose;
-use crate::dispatch::service::{Service, Socket};
+use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Administration, Backend};
 use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
@@ -169,7 +169,7 @@ fn server_for<'t, B: PacketBuf, O: Outputs<B>>(
 /// Who a client is: its address, or inside a tunnel its peer, wherever that is and whatever inner address it uses.
 pub struct Client {
     /// What tells it from others in keys of flows.
-    pub identity: [u8; 16],
+    pub identity: ClientIdentity,
     /// What it is given to a server by.
     pub hash: u64,
     /// Whether it is a peer.
@@ -184,18 +184,21 @@ impl Client {
             Origin::Port(_) | Origin::Node => None,
         };
         match peer {
-            Some(peer) => {
-                let hash = tables.services.peer_hash(&peer.public_key);
-                let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = peer.public_key;
-                let [h0, h1, h2, h3, h4, h5, h6, h7] = hash.to_be_bytes();
-                let identity = [h0, h1, h2, h3, h4, h5, h6, h7, k0, k1, k2, k3, k4, k5, k6, k7];
-                Self { identity, hash, is_peer: true }
-            }
+            Some(peer) => Self::of_peer(&peer.public_key, &tables.services),
             None => {
                 let hash = tables.services.address_hash(source);
                 Self { identity: address_bytes(source), hash, is_peer: false }
             }
         }
+    }
+
+    /// The client that is the peer with this public key.
+    pub fn of_peer(public_key: &[u8; 32], services: &Services) -> Self {
+        let hash = services.peer_hash(public_key);
+        let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = *public_key;
+        let [h0, h1, h2, h3, h4, h5, h6, h7] = hash.to_be_bytes();
+        let identity = [h0, h1, h2, h3, h4, h5, h6, h7, k0, k1, k2, k3, k4, k5, k6, k7];
+        Self { identity, hash, is_peer: true }
     }
 }
 

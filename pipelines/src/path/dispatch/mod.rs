@@ -23,7 +23,8 @@ mod ways;
 
 pub(super) use cookie::GatewayAdmission;
 pub(super) use express::express;
-pub(super) use forward::{Client, select};
+pub use forward::Client;
+pub(super) use forward::select;
 pub(super) use fragments::datagram_of;
 pub use path_mtu::PathMtu;
 pub use translate::may_stand_in;

@@ -114,6 +114,7 @@ fn dispatch(results: &Results, goals: &mut Vec<Quantity>) {
         }
     }
     held("dispatch beyond decrypt and forward", None, 60.0);
+    held("handshake message refused by its mac1", None, 600.0);
     held("Maglev table of 65537 slots built", None, 3e6);
 }
 

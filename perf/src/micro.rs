@@ -12,6 +12,9 @@ use jetway_pipelines::packet::{Frame, Parsed, checksum};
 use jetway_pipelines::path::slots::{Page, Slots};
 use jetway_pipelines::tables::Route;
 use jetway_pipelines::wireguard::Receiver;
+use jetway_pipelines::wireguard::constants::INITIATION_SIZE;
+use jetway_pipelines::wireguard::cookie::{CookieChecker, CookieJar};
+use jetway_pipelines::wireguard::message::Initiation;
 use jetway_pipelines::wireguard::replay::{ReplayWindow, SpareWindows};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -85,7 +88,29 @@ impl Bench {
         self.one("peer's endpoint", 1, |_| peer.endpoint.load());
     }
 
+    /// What a flood of handshake messages costs: most are refused by their mac1, and the rest is asked for cookies.
+    fn flood(&mut self) {
+        let gateways = world::peer(0).public_key;
+        let from = traffic::endpoint(0);
+        let checker = CookieChecker::new(&gateways, world::cookie_secrets());
+        let body = Initiation::body(7, &[1; 32], &[2; 48], &[3; 28]);
+        let initiation = CookieJar::default().complete(&gateways, &body, world::NOW);
+        let mut garbage = initiation.clone();
+        garbage[8] ^= 1;
+        let own = checker.clone();
+        self.one("handshake message refused by its mac1", 1, move |_| own.has_valid_mac1(black_box(&garbage)));
+        let (own, mut forged) = (checker.clone(), initiation.clone());
+        forged[INITIATION_SIZE - 1] = 1;
+        self.one("cookie checked and refused", 1, move |_| own.has_valid_mac2(black_box(&forged), from));
+        self.one("cookie reply", 1, move |number| {
+            let mut nonce = [0; 24];
+            nonce[..8].copy_from_slice(&number.to_be_bytes());
+            checker.reply(black_box(&initiation), from, &nonce).expect("an initiation is answered")
+        });
+    }
+
     fn tables(&mut self) {
+        self.flood();
         for entries in TABLES {
             let order = order(entries);
             self.allowed_ips(entries, &order);
@@ -154,6 +179,7 @@ mod tests {
         let mut bench = Bench { part: Part::default(), effort: Effort { rounds: 1, pieces: 1 } };
         bench.packets();
         bench.wireguard();
+        bench.flood();
         bench.allowed_ips(100, &order(100));
         bench.sessions(100, &order(100));
         assert!(bench.part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", bench.part.rows);

@@ -335,11 +335,13 @@ impl Node {
         if self.services.follow_load(now) == Step::Changed {
             self.dispatch.services_changed();
         }
-        if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&self.services, now) {
+        if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&mut self.services, now) {
             self.tables.set_services(tables);
-            self.services.settle(&moved, &held_back);
-            if !held_back.is_empty() {
-                self.dispatch.services_changed();
+            for (service, slots) in moved {
+                tracing::debug!(%service, slots, "a new dispatch table is in force; so many slots lead elsewhere");
+            }
+            for service in held_back {
+                tracing::debug!(%service, "the dispatch table stays: new weights would move more slots than allowed");
             }
         }
     }

@@ -73,8 +73,9 @@ struct Finished {
     held_back: Vec<Name>,
 }
 
-/// Tables to be published.
+/// Tables to be published. The services know of them.
 #[derive(Debug)]
+#[must_use = "workers go on with the old tables"]
 pub struct Fresh {
     /// What workers look things up in.
     pub tables: Arc<Tables>,
@@ -139,10 +140,11 @@ impl DispatchTables {
         receiver
     }
 
-    /// Has tables made if the present ones no longer fit, and returns new ones to be published when they are made.
+    /// Has tables made if the present ones no longer fit, and returns new ones to be published when they are made. The services
+    /// are told what those moved, and those that are held back get their tables of before.
     ///
     /// To be called on a tokio runtime, every few milliseconds.
-    pub fn follow(&mut self, services: &Services, now: Instant) -> Option<Fresh> {
+    pub fn follow(&mut self, services: &mut Services, now: Instant) -> Option<Fresh> {
         let mut fresh = None;
         if let Some(making) = &mut self.making {
             match making.try_recv() {
@@ -152,6 +154,8 @@ impl DispatchTables {
                 }
                 Ok(Finished { made, tables, moved, held_back }) => {
                     self.made = made;
+                    services.settle(&moved, &held_back);
+                    self.is_stale |= !held_back.is_empty();
                     fresh = Some(Fresh { tables, moved, held_back });
                 }
             }

@@ -65,11 +65,7 @@ impl World {
         let mut published = None;
         let mut settled = None;
         loop {
-            if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&self.services, self.now) {
-                self.services.settle(&moved, &held_back);
-                if !held_back.is_empty() {
-                    self.dispatch.services_changed();
-                }
+            if let Some(Fresh { tables, moved, held_back }) = self.dispatch.follow(&mut self.services, self.now) {
                 self.moved.extend(moved.values().map(|slots| (self.now, *slots)));
                 self.held_back += held_back.len();
                 published = Some(tables);

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::packet::checksum::{self, Sum};
+use crate::packet::icmp::Icmp;
+use crate::packet::icmpv6::Icmpv6;
 use crate::packet::{Fragment, Parsed, Ports, Protocol, bytes_at_mut, icmp, icmpv6, ipv4, tcp};
 
 /// Which end of a packet is rewritten.
@@ -108,6 +110,22 @@ pub struct QuotedPacket {
 }
 
 impl QuotedPacket {
+    /// Reads what an ICMP error quotes; `packet` begins with the IP header that `parsed` is of.
+    pub fn of_error(parsed: &Parsed, packet: &[u8]) -> Option<Self> {
+        if parsed.fragment != Fragment::No {
+            return None;
+        }
+        let message = match parsed.protocol {
+            Protocol::ICMP | Protocol::ICMPV6 => parsed.l4(packet),
+            _ => return None,
+        };
+        let quote = match parsed.protocol {
+            Protocol::ICMP => Icmp::parse(message)?.embedded(message)?,
+            _ => Icmpv6::parse(message)?.embedded(message)?,
+        };
+        Self::parse(quote)
+    }
+
     /// Reads a quote that may be cut behind its ports; `None` if it does not tell its flow.
     pub fn parse(quote: &[u8]) -> Option<Self> {
         // A quote is a prefix of the packet: the length in its header is that of the whole.

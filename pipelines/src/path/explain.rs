@@ -18,8 +18,6 @@ use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::drop_reason::DropReason;
 use crate::ids::{NodeId, PortId, TunnelId};
-use crate::packet::icmp::Icmp;
-use crate::packet::icmpv6::Icmpv6;
 use crate::packet::udp::Udp;
 use crate::packet::{Fragment, Parsed, Protocol};
 use crate::tables::{Route, Tables, Twin};
@@ -202,7 +200,7 @@ fn explain_one<'t>(
     });
     let role = match answers {
         Some((service, server)) => Role::Answer(service, server),
-        None => match quoted(packet, parsed).and_then(|quoted| behind(&quoted, services)) {
+        None => match QuotedPacket::of_error(parsed, packet).and_then(|quoted| behind(&quoted, services)) {
             Some(service) => Role::Error(service),
             None => Role::Forwarded,
         },
@@ -235,7 +233,7 @@ fn to_service<'t>(
     if parsed.fragment == Fragment::Later {
         return Some(Explanation::of(Role::LaterFragment, Ok(End::Remembered)));
     }
-    if let Some(quoted) = quoted(packet, parsed) {
+    if let Some(quoted) = QuotedPacket::of_error(parsed, packet) {
         let of = Socket { address: quoted.source, port: quoted.ports.source, protocol: quoted.protocol };
         let service = services.at(&of).or_else(|| behind(&quoted, services));
         return Some(match service {
@@ -350,20 +348,6 @@ fn to_gateway<'t>(
 fn behind<'t>(quoted: &QuotedPacket, services: &'t Services) -> Option<&'t Arc<Service>> {
     let server = Socket { address: quoted.destination, port: quoted.ports.destination, protocol: quoted.protocol };
     services.behind(&server).map(|(service, _)| service)
-}
-
-/// What an ICMP error quotes.
-fn quoted(packet: &[u8], parsed: &Parsed) -> Option<QuotedPacket> {
-    if parsed.fragment != Fragment::No {
-        return None;
-    }
-    let message = parsed.l4(packet);
-    let quote = match parsed.protocol {
-        Protocol::ICMP => Icmp::parse(message)?.embedded(message)?,
-        Protocol::ICMPV6 => Icmpv6::parse(message)?.embedded(message)?,
-        _ => return None,
-    };
-    QuotedPacket::parse(quote)
 }
 
 /// The way of a packet that the node sends on.

@@ -48,8 +48,6 @@ use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Backend, Tick};
 use crate::drop_reason::DropReason;
 use crate::ids::BackendIndex;
-use crate::packet::icmp::Icmp;
-use crate::packet::icmpv6::Icmpv6;
 use crate::packet::{Fragment, Protocol};
 use crate::tables::{Route, Tables, Twin};
 use crate::time::Instant;
@@ -324,20 +322,11 @@ fn check_source(source: IpAddr, origin: Origin, tables: &Tables) -> Result<(), D
 
 /// The packet that an ICMP error quotes, whatever stands before the error in the buffer.
 fn quoted_packet<B: PacketBuf>(packet: &Packet<'_, B>) -> Option<QuotedPacket> {
-    let parsed = &packet.parsed;
-    if !matches!(parsed.protocol, Protocol::ICMP | Protocol::ICMPV6) || parsed.fragment != Fragment::No {
-        return None;
-    }
     let start = match packet.verdict {
         Verdict::Dispatch { l3_offset, .. } => usize::from(l3_offset),
         _ => 0,
     };
-    let message = parsed.l4(packet.buffer.data().get(start..)?);
-    let quote = match parsed.protocol {
-        Protocol::ICMP => Icmp::parse(message)?.embedded(message)?,
-        _ => Icmpv6::parse(message)?.embedded(message)?,
-    };
-    QuotedPacket::parse(quote)
+    QuotedPacket::of_error(&packet.parsed, packet.buffer.data().get(start..)?)
 }
 
 /// What a packet's flow is at a service, as a first fragment tells its later ones.

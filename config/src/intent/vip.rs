@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Name, PublicKey};
+use super::{Encapsulation, Name, PublicKey};
 use crate::secret::Secret;
 
 /// One virtual service: an address and port that many servers answer for.
@@ -85,6 +85,18 @@ pub enum Forward {
     Gre,
     /// GUE (draft-ietf-intarea-gue), variant 1.
     Gue,
+}
+
+impl Forward {
+    /// What packets are put into on their way, if they are.
+    pub const fn encapsulation(self) -> Option<Encapsulation> {
+        match self {
+            Self::Nat | Self::L2 => None,
+            Self::Ipip => Some(Encapsulation::Ipip),
+            Self::Gre => Some(Encapsulation::Gre),
+            Self::Gue => Some(Encapsulation::Gue),
+        }
+    }
 }
 
 /// How the servers of a service are probed.

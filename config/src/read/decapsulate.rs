@@ -6,8 +6,11 @@ use crate::intent::{Decapsulate, Encapsulation, Tunnel};
 use crate::section::{Field, Section};
 use crate::value;
 
-const KINDS: [(&str, Encapsulation); 3] =
-    [("ipip", Encapsulation::Ipip), ("gre", Encapsulation::Gre), ("gue", Encapsulation::Gue)];
+const KINDS: [(&str, Encapsulation); 3] = [
+    (Encapsulation::Ipip.name(), Encapsulation::Ipip),
+    (Encapsulation::Gre.name(), Encapsulation::Gre),
+    (Encapsulation::Gue.name(), Encapsulation::Gue),
+];
 
 pub(super) fn read(mut section: Section<'_>, tunnels: &[Option<Tunnel>]) -> Option<Decapsulate> {
     let from = section.required("from", "name the dispatchers by the addresses they send from: from = [\"192.0.2.1\"]");

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jetway_config::Encapsulation;
 
+use super::encapsulation::kind_of;
 use crate::buffer::ChecksumState;
 use crate::drop_reason::DropReason;
 use crate::lpm::Lpm;
@@ -26,13 +27,7 @@ impl Decapsulation {
 
     /// How a packet to the node encapsulates another, if that is one of the ways.
     pub fn kind_of(&self, outer: &Parsed) -> Option<Encapsulation> {
-        let kind = match outer.protocol {
-            Protocol::IPV4 | Protocol::IPV6 => Encapsulation::Ipip,
-            Protocol::GRE => Encapsulation::Gre,
-            Protocol::UDP if outer.ports?.destination == Encapsulation::GUE_PORT => Encapsulation::Gue,
-            _ => return None,
-        };
-        self.kinds.contains(&kind).then_some(kind)
+        kind_of(outer).filter(|kind| self.kinds.contains(kind))
     }
 
     /// Whether packets from there are believed.

@@ -5,8 +5,12 @@
 //!  gre    | IP, protocol 47 | 4 bytes GRE | packet      RFC 2784, RFC 7676
 //!  gue    | IP | UDP, to port 6080        | packet      draft-ietf-intarea-gue, variant 1
 //! ```
+//!
+//! GUE's source port tells the flow, so that routers and network cards spread flows by it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use jetway_config::Encapsulation;
 
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::packet::ecn::{self, Dscp};
@@ -15,18 +19,6 @@ use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::Checksum;
 use crate::packet::{EtherType, Parsed, Protocol, bytes_at_mut, ethernet, ipv4, ipv6, udp};
 
-/// What stands between the two IP headers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Encapsulation {
-    /// Nothing.
-    Ipip,
-    /// A GRE header without options.
-    Gre,
-    /// A UDP header, whose source port tells the flow, so that routers and network cards spread flows by it.
-    Gue,
-}
-
-const GUE_PORT: u16 = jetway_config::Encapsulation::GUE_PORT;
 /// Bytes of a GRE header without options.
 const GRE_LENGTH: usize = 4;
 /// Hops of the outer packet.
@@ -64,37 +56,46 @@ impl Ends {
     }
 }
 
-impl Encapsulation {
-    /// Bytes that it adds to a packet on its way to `destination`.
-    #[inline]
-    pub const fn overhead(self, destination: IpAddr) -> u16 {
-        let ip = match destination {
-            IpAddr::V4(_) => ipv4::HEADER_LENGTH,
-            IpAddr::V6(_) => ipv6::HEADER_LENGTH,
-        };
-        (ip + self.shim()) as u16
+/// How a packet was put into the one that was parsed as `outer`, if it was.
+pub fn kind_of(outer: &Parsed) -> Option<Encapsulation> {
+    match outer.protocol {
+        Protocol::IPV4 | Protocol::IPV6 => Some(Encapsulation::Ipip),
+        Protocol::GRE => Some(Encapsulation::Gre),
+        Protocol::UDP if outer.ports?.destination == Encapsulation::GUE_PORT => Some(Encapsulation::Gue),
+        _ => None,
     }
+}
 
-    const fn shim(self) -> usize {
-        match self {
-            Self::Ipip => 0,
-            Self::Gre => GRE_LENGTH,
-            Self::Gue => udp::HEADER_LENGTH,
-        }
-    }
+/// Bytes that an encapsulation adds to a packet on its way to `destination`.
+#[inline]
+pub const fn overhead(encapsulation: Encapsulation, destination: IpAddr) -> u16 {
+    let ip = match destination {
+        IpAddr::V4(_) => ipv4::HEADER_LENGTH,
+        IpAddr::V6(_) => ipv6::HEADER_LENGTH,
+    };
+    (ip + shim(encapsulation)) as u16
+}
 
-    /// Puts the packet in `buffer`, parsed as `inner`, into an outer one: see [`Headers::put`].
-    pub fn wrap<B: PacketBuf>(
-        self,
-        buffer: &mut B,
-        inner: &Parsed,
-        ends: Ends,
-        entropy: u64,
-        ip_id: &mut u16,
-    ) -> Result<(), NoRoom> {
-        let carried = if inner.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        Headers::outer(self, ends, carried).put(buffer, Inner::of(inner), entropy, ip_id)
+/// Bytes that stand between the two IP headers.
+const fn shim(encapsulation: Encapsulation) -> usize {
+    match encapsulation {
+        Encapsulation::Ipip => 0,
+        Encapsulation::Gre => GRE_LENGTH,
+        Encapsulation::Gue => udp::HEADER_LENGTH,
     }
+}
+
+/// Puts the packet in `buffer`, parsed as `inner`, into an outer one: see [`Headers::put`].
+pub fn wrap<B: PacketBuf>(
+    encapsulation: Encapsulation,
+    buffer: &mut B,
+    inner: &Parsed,
+    ends: Ends,
+    entropy: u64,
+    ip_id: &mut u16,
+) -> Result<(), NoRoom> {
+    let carried = if inner.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+    Headers::outer(encapsulation, ends, carried).put(buffer, Inner::of(inner), entropy, ip_id)
 }
 
 /// What an outer header shows of the packet in it.
@@ -151,7 +152,7 @@ impl Headers {
             }
             Encapsulation::Gue => {
                 let mut header = [0; udp::HEADER_LENGTH];
-                udp::write(&mut header, 0, GUE_PORT, 0, Checksum::None);
+                udp::write(&mut header, 0, Encapsulation::GUE_PORT, 0, Checksum::None);
                 headers.prepend(&header);
                 Protocol::UDP
             }
@@ -257,14 +258,14 @@ fn complete_v4(
         *ip_id = ip_id.wrapping_add(1);
         (*ip_id, 0)
     };
-    let shim = encapsulation.shim();
+    let between = shim(encapsulation);
     let class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
-    let total = length + (ipv4::HEADER_LENGTH + shim) as u16;
+    let total = length + (ipv4::HEADER_LENGTH + between) as u16;
     // All these words were zero in the sum so far, but for the version beside the class.
     let sum = u32::from(known) + u32::from(class) + u32::from(total) + u32::from(identification) + u32::from(flags);
     let sum = (sum >> 16) + (sum & 0xffff);
     let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
-    let at = HEADERS_ROOM - shim - ipv4::HEADER_LENGTH;
+    let at = HEADERS_ROOM - between - ipv4::HEADER_LENGTH;
     if let Some(header) = bytes_at_mut::<{ ipv4::HEADER_LENGTH }>(place, at) {
         header[1] = class;
         [header[2], header[3]] = total.to_be_bytes();
@@ -277,13 +278,13 @@ fn complete_v4(
 /// Fills in an IPv6 header around a packet of `length` bytes.
 #[inline]
 fn complete_v6(place: &mut [u8; HEADERS_ROOM], encapsulation: Encapsulation, inner: Inner, length: u16, entropy: u64) {
-    let shim = encapsulation.shim();
+    let between = shim(encapsulation);
     let class = ecn::encapsulate(inner.traffic_class, Dscp::Copy);
     let flow_label = (entropy >> 32) as u32 & 0x000f_ffff;
-    let at = HEADERS_ROOM - shim - ipv6::HEADER_LENGTH;
+    let at = HEADERS_ROOM - between - ipv6::HEADER_LENGTH;
     if let Some([first @ .., high, low]) = bytes_at_mut::<6>(place, at) {
         *first = (6 << 28 | u32::from(class) << 20 | flow_label).to_be_bytes();
-        [*high, *low] = (length + shim as u16).to_be_bytes();
+        [*high, *low] = (length + between as u16).to_be_bytes();
     }
 }
 
@@ -292,7 +293,7 @@ fn complete_v6(place: &mut [u8; HEADERS_ROOM], encapsulation: Encapsulation, inn
 fn complete_gue(place: &mut [u8; HEADERS_ROOM], length: u16, entropy: u64) {
     if let Some(header) = bytes_at_mut(place, HEADERS_ROOM - udp::HEADER_LENGTH) {
         let source_port = FIRST_DYNAMIC_PORT | entropy as u16;
-        udp::write(header, source_port, GUE_PORT, length + udp::HEADER_LENGTH as u16, Checksum::None);
+        udp::write(header, source_port, Encapsulation::GUE_PORT, length + udp::HEADER_LENGTH as u16, Checksum::None);
     }
 }
 

@@ -12,7 +12,7 @@ use super::selection::SelectionHasher;
 use crate::ids::{BackendIndex, NodeId};
 use crate::packet::{Parsed, Ports, Protocol};
 use crate::wireguard::cookie::CookieChecker;
-use jetway_config::{AllDown, Forward, OnDown, Persistence};
+use jetway_config::{AllDown, Encapsulation, Forward, OnDown, Persistence};
 
 /// An address, a port and what is spoken there: UDP or TCP.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -106,7 +106,7 @@ pub struct Services {
     /// The service and position of each server.
     servers: HashMap<BackendIndex, (u32, u16), ahash::RandomState>,
     /// A server at each address to which a service sends packets inside others, by how it does.
-    encapsulated: HashMap<(IpAddr, Forward), (u32, u16), ahash::RandomState>,
+    encapsulated: HashMap<(IpAddr, Encapsulation), (u32, u16), ahash::RandomState>,
     hasher: SelectionHasher,
 }
 
@@ -127,11 +127,10 @@ impl Services {
             by_socket: numbered().map(|(number, service)| (service.socket, number)).collect(),
             translated: translated.collect(),
             encapsulated: numbered()
-                .filter(|(_, service)| matches!(service.forward, Forward::Ipip | Forward::Gre | Forward::Gue))
-                .flat_map(|(number, service)| {
-                    let place = move |(position, server): (u16, &Arc<Backend>)| {
-                        ((server.address, service.forward), (number, position))
-                    };
+                .filter_map(|(number, service)| Some((number, service, service.forward.encapsulation()?)))
+                .flat_map(|(number, service, kind)| {
+                    let place =
+                        move |(position, server): (u16, &Arc<Backend>)| ((server.address, kind), (number, position));
                     (0..).zip(&service.servers).map(place)
                 })
                 .collect(),
@@ -190,8 +189,8 @@ impl Services {
     }
 
     /// A server at an address to which a service forwards in this way, inside other packets.
-    pub fn encapsulated(&self, address: IpAddr, forward: Forward) -> Option<&Backend> {
-        let (number, position) = self.encapsulated.get(&(address, forward))?;
+    pub fn encapsulated(&self, address: IpAddr, kind: Encapsulation) -> Option<&Backend> {
+        let (number, position) = self.encapsulated.get(&(address, kind))?;
         Some(self.list.get(*number as usize)?.server(*position)?.as_ref())
     }
 

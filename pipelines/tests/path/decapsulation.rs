@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jetway_config::Encapsulation;
 use jetway_pipelines::buffer::{HeapBuf, PacketBuf};
 use jetway_pipelines::dispatch::decapsulation::Decapsulation;
-use jetway_pipelines::dispatch::encapsulation::{self, Ends};
+use jetway_pipelines::dispatch::encapsulation::{Ends, wrap};
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::NodeId;
 use jetway_pipelines::packet::ecn::Ecn;
@@ -19,10 +19,8 @@ use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use super::bench::packets::{Inner, datagram, frame, packet_of, set_fragment};
 use super::bench::*;
 
-const WRAPPINGS: [encapsulation::Encapsulation; 3] =
-    [encapsulation::Encapsulation::Ipip, encapsulation::Encapsulation::Gre, encapsulation::Encapsulation::Gue];
 const KINDS: [Encapsulation; 3] = [Encapsulation::Ipip, Encapsulation::Gre, Encapsulation::Gue];
-const IPIP: encapsulation::Encapsulation = encapsulation::Encapsulation::Ipip;
+const IPIP: Encapsulation = Encapsulation::Ipip;
 
 /// Where the dispatcher sends from, a host of the LAN.
 fn dispatcher(family: Family) -> IpAddr {
@@ -48,30 +46,24 @@ impl World {
 }
 
 /// The packet inside another, from `source` to the node.
-fn wrapped(packet: &[u8], wrapping: encapsulation::Encapsulation, source: IpAddr) -> Vec<u8> {
+fn wrapped(packet: &[u8], wrapping: Encapsulation, source: IpAddr) -> Vec<u8> {
     let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
     let ends = Ends::new(source, node_lan(family)).expect("one family");
     let mut buffer = HeapBuf::from_packet(packet);
     let parsed = Parsed::from_ip(packet).expect("a packet");
-    wrapping.wrap(&mut buffer, &parsed, ends, 1234, &mut 7).expect("room");
+    wrap(wrapping, &mut buffer, &parsed, ends, 1234, &mut 7).expect("room");
     buffer.data().to_vec()
 }
 
 /// A client's message inside another packet.
-fn message_inside(
-    world: &World,
-    client: usize,
-    message: &[u8],
-    wrapping: encapsulation::Encapsulation,
-    outer: Family,
-) -> Vec<u8> {
+fn message_inside(world: &World, client: usize, message: &[u8], wrapping: Encapsulation, outer: Family) -> Vec<u8> {
     let Client { address, node, .. } = world.clients[client];
     wrapped(&datagram(address, node, 0, message), wrapping, dispatcher(outer))
 }
 
 #[test]
 fn a_stock_client_whose_messages_come_inside_others_is_answered_directly_from_where_it_sent_to() {
-    for wrapping in WRAPPINGS {
+    for wrapping in KINDS {
         for outer in FAMILIES {
             for family in FAMILIES {
                 let mut world = World::new(1, &[family]);
@@ -163,7 +155,7 @@ fn what_is_taken_out_is_judged_as_if_it_had_come_by_itself_and_nothing_is_taken_
     world.trust_dispatcher();
     let ping = Inner::ping(server(Family::V4), node_lan(Family::V4)).bytes();
     let inner = wrapped(&ping, IPIP, dispatcher(Family::V4));
-    world.lan_packet(0, &wrapped(&inner, encapsulation::Encapsulation::Gre, dispatcher(Family::V4)));
+    world.lan_packet(0, &wrapped(&inner, Encapsulation::Gre, dispatcher(Family::V4)));
     // The kernel sees the frame that would have come.
     let (twin, seen) = world.punted.remove(0);
     assert_eq!((twin, packet_of(&seen)), (Twin::Port(LAN), &inner[..]));
@@ -180,11 +172,11 @@ fn what_is_said_about_a_packet_inside_another_is_what_happens_to_it() {
     let layout = IndexLayout::new(NodeId(1), 1, &IndexKey::new([9; 8]));
     let mut world = World::new(1, &[Family::V4]);
     let initiation = world.clients[0].initiation();
-    let message = message_inside(&world, 0, &initiation, encapsulation::Encapsulation::Gue, Family::V4);
+    let message = message_inside(&world, 0, &initiation, Encapsulation::Gue, Family::V4);
     let across = Inner::udp(server(Family::V4), address("203.0.114.7"), 100).bytes();
     let [across, twice] =
         [wrapped(&across, IPIP, dispatcher(Family::V4)), wrapped(&across, IPIP, dispatcher(Family::V4))];
-    let twice = wrapped(&twice, encapsulation::Encapsulation::Gre, dispatcher(Family::V4));
+    let twice = wrapped(&twice, Encapsulation::Gre, dispatcher(Family::V4));
     let foreign = wrapped(&across, IPIP, address("192.0.2.10"));
     let explained = |world: &World, packet: &[u8]| {
         let parsed = Parsed::from_ip(packet).expect("a packet");

@@ -34,9 +34,9 @@ fn each(mut check: impl FnMut(Encapsulation, &[u8], &Parsed, &[u8])) {
                 let mut buffer = HeapBuf::from_packet(&packet);
                 let parsed = Parsed::from_ip(&packet).unwrap();
                 let ends = Ends::new(source, destination).unwrap();
-                encapsulation.wrap(&mut buffer, &parsed, ends, 0x1234_5678_9abc_def0, &mut 0).unwrap();
+                wrap(encapsulation, &mut buffer, &parsed, ends, 0x1234_5678_9abc_def0, &mut 0).unwrap();
                 let grown = buffer.data().len() - packet.len();
-                assert_eq!(grown, usize::from(encapsulation.overhead(destination)));
+                assert_eq!(grown, usize::from(overhead(encapsulation, destination)));
                 check(encapsulation, &packet, &parsed, buffer.data());
             }
         }
@@ -88,5 +88,5 @@ fn a_buffer_without_room_says_so() {
     buffer.grow_front(crate::buffer::HEADROOM - 10).unwrap();
     let ends = Ends::new("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()).unwrap();
     let parsed = Parsed::from_ip(&packet).unwrap();
-    assert!(Encapsulation::Gre.wrap(&mut buffer, &parsed, ends, 0, &mut 0).is_err());
+    assert!(wrap(Encapsulation::Gre, &mut buffer, &parsed, ends, 0, &mut 0).is_err());
 }

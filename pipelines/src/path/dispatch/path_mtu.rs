@@ -5,9 +5,8 @@
 
 use std::net::IpAddr;
 
-use jetway_config::{Encapsulation, Forward};
-
 use crate::buffer::PacketBuf;
+use crate::dispatch::encapsulation::kind_of;
 use crate::dispatch::service::Services;
 use crate::packet::icmp::Icmp;
 use crate::packet::icmpv6::Icmpv6;
@@ -63,18 +62,8 @@ fn read<B: PacketBuf>(packet: &Packet<'_, B>, services: &Services) -> Option<Pat
         return None;
     }
     let quoted = Parsed::from_quote(quote)?;
-    let server = services.encapsulated(quoted.destination, forward_of(&quoted)?)?;
+    let server = services.encapsulated(quoted.destination, kind_of(&quoted)?)?;
     let mtu = u16::try_from(mtu).ok().filter(|mtu| *mtu < server.path_mtu())?;
     // Only what we sent can have been too long, and the error came to where we sent it from.
     (quoted.source == parsed.destination).then_some(PathMtu { server: server.address, mtu })
-}
-
-/// How a quoted packet was sent on.
-fn forward_of(quoted: &Parsed) -> Option<Forward> {
-    match quoted.protocol {
-        Protocol::IPV4 | Protocol::IPV6 => Some(Forward::Ipip),
-        Protocol::GRE => Some(Forward::Gre),
-        Protocol::UDP if quoted.ports?.destination == Encapsulation::GUE_PORT => Some(Forward::Gue),
-        _ => None,
-    }
 }

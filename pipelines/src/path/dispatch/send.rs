@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use jetway_config::Forward;
+use jetway_config::{Encapsulation, Forward};
 
 use super::Desk;
 use super::translate;
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::dispatch::Backend;
-use crate::dispatch::encapsulation::{Encapsulation, Ends, Inner};
+use crate::dispatch::encapsulation::{Ends, Inner, overhead, wrap};
 use crate::dispatch::flow_table::FlowId;
 use crate::dispatch::nat::{self, End, Rewrite};
 use crate::dispatch::service::Service;
@@ -57,7 +57,7 @@ pub fn send_by_way<'t, B: PacketBuf, O: Outputs<B>>(
         return Err(DropReason::ServerNotOnLink.into());
     }
     let length = packet.parsed.total_length;
-    let encapsulation = encapsulation_of(to.service.forward);
+    let encapsulation = to.service.forward.encapsulation();
     let outer = encapsulation.map(|encapsulation| (encapsulation, to.server.address));
     if outer.is_some() {
         way.mtu = way.mtu.min(to.server.path_mtu());
@@ -129,7 +129,7 @@ pub fn pass_on<'t, B: PacketBuf, O: Outputs<B>>(
     change: impl FnOnce(&mut Packet<'t, B>, &mut Desk<'_, 't, B, O>) -> Result<(), Refusal>,
 ) -> Result<Verdict<'t>, Refusal> {
     hop(packet)?;
-    let overhead = outer.map_or(0, |(encapsulation, destination)| encapsulation.overhead(destination));
+    let overhead = outer.map_or(0, |(encapsulation, destination)| overhead(encapsulation, destination));
     let room = way.mtu.saturating_sub(overhead);
     let fits = fits(packet, room);
     let may_be_cut = !packet.parsed.dont_fragment && outer.is_none_or(|(_, destination)| destination.is_ipv4());
@@ -153,16 +153,6 @@ pub fn count(server: &Backend, length: u32, worker: WorkerId) {
     }
 }
 
-/// The encapsulation of a way of forwarding, if it has one.
-pub fn encapsulation_of(forward: Forward) -> Option<Encapsulation> {
-    match forward {
-        Forward::Nat | Forward::L2 => None,
-        Forward::Ipip => Some(Encapsulation::Ipip),
-        Forward::Gre => Some(Encapsulation::Gre),
-        Forward::Gue => Some(Encapsulation::Gue),
-    }
-}
-
 /// Whether a server can be reached by its link-layer address alone.
 pub fn is_on_link(way: &Way<'_>, server: &Backend) -> bool {
     matches!(way.verdict, Verdict::Emit { next_hop, .. } if next_hop == server.address)
@@ -178,8 +168,7 @@ fn encapsulate<'t, B: PacketBuf, O: Outputs<B>>(
     let source = source_on(way, to.server.address, desk.scene.tables);
     let ends = source.and_then(|source| Ends::new(source, to.server.address)).ok_or(DropReason::NoRoute)?;
     let ip_id = &mut desk.pipeline.ip_id;
-    encapsulation
-        .wrap(&mut packet.buffer, &packet.parsed, ends, to.entropy, ip_id)
+    wrap(encapsulation, &mut packet.buffer, &packet.parsed, ends, to.entropy, ip_id)
         .map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use jetway_config::Forward;
 
-use super::send::{encapsulation_of, is_on_link, source_on};
+use super::send::{is_on_link, source_on};
 use crate::dispatch::Backend;
-use crate::dispatch::encapsulation::{Ends, Headers};
+use crate::dispatch::encapsulation::{Ends, Headers, overhead};
 use crate::dispatch::nat::Translation;
 use crate::dispatch::service::Service;
 use crate::ids::{BackendIndex, PortId};
@@ -105,7 +105,7 @@ fn find(server: &Backend, service: &Service, tables: &Tables) -> Option<ServerWa
     let links = LinkHeaders::find(port, next_hop, tables).ok()?;
     let carried = if service.socket.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
     let link_of = |ethertype| if ethertype == EtherType::IPV4 { links.ipv4 } else { links.ipv6 };
-    match encapsulation_of(service.forward) {
+    match service.forward.encapsulation() {
         None => {
             let headers = Headers::link(&link_of(carried));
             let from = (service.socket.address, service.socket.port);
@@ -119,7 +119,7 @@ fn find(server: &Backend, service: &Service, tables: &Tables) -> Option<ServerWa
             let source = source_on(&way, server.address, tables)?;
             let outer = if server.address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
             let headers = Headers::outer(encapsulation, Ends::new(source, server.address)?, carried);
-            let overhead = encapsulation.overhead(server.address);
+            let overhead = overhead(encapsulation, server.address);
             let headers = headers.behind(&link_of(outer));
             Some(ServerWay { port, mtu: way.mtu, overhead, headers, translation: None })
         }

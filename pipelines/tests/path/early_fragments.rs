@@ -40,10 +40,6 @@ fn burst<'a>(world: &mut World, pieces: impl IntoIterator<Item = &'a Vec<u8>>) {
     world.settle();
 }
 
-fn held(world: &World) -> u64 {
-    world.workers[0].counters.held.get()
-}
-
 /// Where pieces of payloads that were sent begin, in order.
 fn offsets(sent: &[Vec<u8>]) -> Vec<usize> {
     let mut offsets: Vec<_> =
@@ -68,7 +64,7 @@ fn a_datagram_reaches_one_server_whole_in_whatever_order_its_fragments_come() {
             assert_eq!(offsets(&sent), [0, PIECE, 2 * PIECE], "{order:?}: {:?}", world.losses());
             assert!(sent.iter().all(|piece| destination(piece) == destination(&sent[0])), "{order:?}");
             let early = order.iter().take_while(|place| **place != 0).count() as u64;
-            assert_eq!((world.workers[0].counters.fragments_early.get(), held(&world)), (early, 0), "{order:?}");
+            assert_eq!((world.workers[0].counters.fragments_early.get(), world.held()), (early, 0), "{order:?}");
             assert_eq!(world.losses(), [], "{order:?}");
         }
     }
@@ -96,10 +92,10 @@ fn what_never_gets_a_first_fragment_is_dropped_after_its_time_and_not_before() {
     burst(&mut world, &pieces[1..]);
     world.now += PATIENCE - Duration::from_nanos(1);
     world.settle();
-    assert_eq!((held(&world), world.losses()), (2, vec![]));
+    assert_eq!((world.held(), world.losses()), (2, vec![]));
     world.now += Duration::from_nanos(1);
     world.settle();
-    assert_eq!((held(&world), world.losses()), (0, vec![("fragment_unknown", 2)]));
+    assert_eq!((world.held(), world.losses()), (0, vec![("fragment_unknown", 2)]));
     // The first one goes on by itself, and nothing of the others is left.
     burst(&mut world, &pieces[..1]);
     assert_eq!(offsets(&world.take_sent(LAN)), [0]);
@@ -130,7 +126,7 @@ fn a_flood_of_later_fragments_takes_a_bounded_part_of_the_room_for_a_bounded_tim
     let mut world = world();
     let strays: Vec<_> = (0..1_000).map(|number| pieces(number).swap_remove(1)).collect();
     burst(&mut world, &strays);
-    assert_eq!(held(&world), WAIT_AT_MOST as u64);
+    assert_eq!(world.held(), WAIT_AT_MOST as u64);
     assert_eq!(world.drops(DropReason::HeldQueueFull), 1_000 - WAIT_AT_MOST as u64);
     // Whoever comes in order is served.
     burst(&mut world, &pieces(2_000));
@@ -138,7 +134,7 @@ fn a_flood_of_later_fragments_takes_a_bounded_part_of_the_room_for_a_bounded_tim
     world.now += PATIENCE;
     // A turn gives up some at most.
     (0..WAIT_AT_MOST).for_each(|_| world.settle());
-    assert_eq!((held(&world), world.drops(DropReason::FragmentUnknown)), (0, WAIT_AT_MOST as u64));
+    assert_eq!((world.held(), world.drops(DropReason::FragmentUnknown)), (0, WAIT_AT_MOST as u64));
     let late = pieces(2_001);
     burst(&mut world, late.iter().rev());
     assert_eq!(offsets(&world.take_sent(LAN)), [0, PIECE, 2 * PIECE]);
@@ -152,5 +148,5 @@ fn what_waited_and_overlaps_goes_nowhere() {
     set_fragment(&mut overlapping, PIECE - 8, true);
     burst(&mut world, [&overlapping, &pieces[2], &pieces[1], &pieces[0]]);
     assert_eq!(offsets(&world.take_sent(LAN)), [0]);
-    assert_eq!((world.losses(), held(&world)), (vec![("fragment_overlap", 3)], 0));
+    assert_eq!((world.losses(), world.held()), (vec![("fragment_overlap", 3)], 0));
 }

@@ -4,6 +4,7 @@ mod burst;
 mod chaos;
 mod forged;
 mod handshakes;
+mod node;
 mod peers;
 mod speed;
 mod stock;

@@ -179,6 +179,14 @@ impl Fleet {
         self.vips = vips;
     }
 
+    /// Datagrams that reached the kernel of the client or a server and found the buffer of their reader full: on a busy machine
+    /// iperf3 and wireguard-go come late to their sockets.
+    #[track_caller]
+    pub fn receive_buffer_overflows(&self) -> u64 {
+        let servers = self.servers.iter().map(|server| &server.namespace);
+        std::iter::once(&self.client).chain(servers).map(Namespace::receive_buffer_overflows).sum()
+    }
+
     /// For the message of a test that misses packets: the node's drops by reason, its services, its ports' counters.
     pub fn where_packets_were_lost(&self) -> String {
         let stats = self.jetway.stats();

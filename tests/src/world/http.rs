@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -82,28 +82,35 @@ fn body(said: &str) -> io::Result<Option<String>> {
 /// Requests one after another on each of some threads, until it is finished.
 pub struct RequestStream {
     stop: Arc<AtomicBool>,
+    ended: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Vec<Request>>>,
 }
 
 impl RequestStream {
     /// Starts it on so many threads, each with a pause between its requests.
     pub fn start(namespace: &Namespace, ask: Ask, threads: usize, pause: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let one = || {
-            let stop = Arc::clone(&stop);
+            let (stop, ended) = (Arc::clone(&stop), Arc::clone(&ended));
             namespace.spawn(move || {
                 let mut requests = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
                     let answer = ask.once().map_err(|error| error.to_string());
                     requests.push(Request { began, ended: Instant::now(), answer });
+                    ended.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(pause);
                 }
                 requests
             })
         };
         let threads = std::iter::repeat_with(one).take(threads).collect();
-        RequestStream { stop, threads }
+        RequestStream { stop, ended, threads }
+    }
+
+    /// How many requests have ended so far.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Ends it; every request, in the order in which they began.

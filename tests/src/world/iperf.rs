@@ -54,7 +54,7 @@ impl Iperf3Server {
     #[track_caller]
     pub fn start(world: &World, namespace: &Namespace) -> Self {
         let mut process = Process::start(world, namespace, "iperf3", &["-s", "--forceflush"]);
-        process.wait_for_output("Server listening", Duration::from_secs(10));
+        process.wait_for_output("Server listening", Duration::from_secs(30));
         Iperf3Server { _process: process }
     }
 }
@@ -76,11 +76,11 @@ pub fn iperf3_with(
     more: &[&str],
 ) -> StreamReport {
     // A client whose control connection dies would wait for ever.
-    let limit = (seconds + 30).to_string();
+    let limit = (seconds + 60).to_string();
     let seconds = seconds.to_string();
     let (rate, size);
     let mut arguments =
-        vec!["-k", "1", &limit, "iperf3", "-c", server, "-t", &seconds, "-J", "--connect-timeout", "5000"];
+        vec!["-k", "1", &limit, "iperf3", "-c", server, "-t", &seconds, "-J", "--connect-timeout", "20000"];
     if let Transport::Udp { rate: bits, size: bytes } = transport {
         (rate, size) = (bits.to_string(), bytes.to_string());
         arguments.extend(["-u", "-b", &rate, "-l", &size]);

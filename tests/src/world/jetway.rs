@@ -152,7 +152,7 @@ impl Jetway {
     pub fn assert_every_packet_is_accounted_for(&self) {
         let mut last = Vec::new();
         // What is under way while the counters are read is in neither column.
-        wait_until("every packet is accounted for", Duration::from_secs(5), || {
+        wait_until("every packet is accounted for", Duration::from_secs(30), || {
             last = self.stats().unaccounted();
             last.iter().all(|&packets| packets == 0)
         });
@@ -175,7 +175,7 @@ impl Jetway {
     #[track_caller]
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
-        self.process.wait(Duration::from_secs(10));
+        self.process.wait(Duration::from_secs(30));
     }
 
     #[track_caller]

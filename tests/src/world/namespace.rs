@@ -45,6 +45,19 @@ impl Namespace {
         self.run("sysctl", &["-qw", &format!("{key}={value}")]);
     }
 
+    /// Datagrams over IPv4 and IPv6 that found the buffer of their reader full so far.
+    #[track_caller]
+    pub fn receive_buffer_overflows(&self) -> u64 {
+        let v4 = self.run("cat", &["/proc/net/snmp"]);
+        let mut lines = v4.lines().filter(|line| line.starts_with("Udp:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let column = names.split(' ').position(|name| name == "RcvbufErrors").expect("the kernel counts it");
+        let v6 = self.run("cat", &["/proc/net/snmp6"]);
+        let v6 = v6.lines().find(|line| line.starts_with("Udp6RcvbufErrors")).unwrap_or_default();
+        let values = [values.split(' ').nth(column), v6.split_whitespace().nth(1)];
+        values.iter().map(|value| value.and_then(|text| text.parse::<u64>().ok()).expect("a number")).sum()
+    }
+
     /// Runs lines of `ip` inside, as one batch.
     #[track_caller]
     pub fn ip(&self, lines: &[&str]) {

@@ -36,7 +36,7 @@ impl Nginx {
     #[track_caller]
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
-        self.process.wait(Duration::from_secs(10));
+        self.process.wait(Duration::from_secs(30));
     }
 
     /// Starts it again after it was killed.
@@ -53,7 +53,7 @@ impl Nginx {
     }
 
     fn wait_until_it_listens(&mut self, namespace: &Namespace) {
-        super::wait_until("nginx listens", Duration::from_secs(20), || {
+        super::wait_until("nginx listens", Duration::from_secs(60), || {
             assert!(self.process.is_running(), "nginx ended:\n{}", self.process.output());
             namespace.inside(|| std::net::TcpStream::connect("127.0.0.1:80")).is_ok()
         });

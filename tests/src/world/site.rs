@@ -297,7 +297,7 @@ impl Site {
     /// On a busy machine iperf3 and wireguard-go come late to their sockets; what is lost there was delivered by the node.
     #[track_caller]
     pub fn receive_buffer_overflows(&self) -> u64 {
-        [&self.client, &self.server].into_iter().map(receive_buffer_overflows).sum()
+        [&self.client, &self.server].into_iter().map(Namespace::receive_buffer_overflows).sum()
     }
 
     fn configure_client(&self, world: &World) {
@@ -355,22 +355,9 @@ pub(super) fn usual_node(
     }
 }
 
-/// `RcvbufErrors` of UDP over IPv4 and IPv6.
-#[track_caller]
-fn receive_buffer_overflows(namespace: &Namespace) -> u64 {
-    let v4 = namespace.run("cat", &["/proc/net/snmp"]);
-    let mut lines = v4.lines().filter(|line| line.starts_with("Udp:"));
-    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let column = names.split(' ').position(|name| name == "RcvbufErrors").expect("the kernel counts it");
-    let v6 = namespace.run("cat", &["/proc/net/snmp6"]);
-    let v6 = v6.lines().find(|line| line.starts_with("Udp6RcvbufErrors")).unwrap_or_default();
-    let values = [values.split(' ').nth(column), v6.split_whitespace().nth(1)];
-    values.iter().map(|value| value.and_then(|text| text.parse::<u64>().ok()).expect("a number")).sum()
-}
-
 /// Moves the kernel end of a TAP device to the far side of the wire.
 pub(super) fn move_tap(node: &Namespace, wire: &str, far: &Namespace, name: &str) {
-    wait_until("the driver has made its TAP interface", Duration::from_secs(10), || node.has_interface(wire));
+    wait_until("the driver has made its TAP interface", Duration::from_secs(30), || node.has_interface(wire));
     run("ip", &["-n", node.name(), "link", "set", "dev", wire, "netns", far.name(), "name", name]);
     // The kernel end has the MAC address of the port; the far side of a wire needs one of its own. The queue of 500 loses bursts.
     let mac: [u8; 4] = rand::random();

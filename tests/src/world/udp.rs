@@ -1,6 +1,7 @@
 //! Datagrams to a server that answers with its own name, and what comes back.
 
 use super::Namespace;
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ fn echo(socket: &UdpSocket, name: &[u8], stop: &AtomicBool) {
 /// A client's socket towards a service.
 pub struct UdpClient {
     socket: UdpSocket,
+    /// What was sent and not answered in time: the answer may come yet.
+    unanswered: RefCell<Vec<Vec<u8>>>,
 }
 
 impl UdpClient {
@@ -67,7 +70,8 @@ impl UdpClient {
             socket.set_read_timeout(Some(patience))?;
             io::Result::Ok(socket)
         });
-        UdpClient { socket: socket.unwrap_or_else(|error| panic!("{from} to {to}: {error}")) }
+        let socket = socket.unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+        UdpClient { socket, unanswered: RefCell::default() }
     }
 
     /// The socket, for options.
@@ -79,12 +83,21 @@ impl UdpClient {
     pub fn ask(&self, payload: &[u8]) -> io::Result<String> {
         self.socket.send(payload)?;
         let mut buffer = vec![0; 65_536];
-        let length = self.socket.recv(&mut buffer)?;
-        let answer = &buffer[..length];
-        let end = answer.iter().position(|byte| *byte == b'|').ok_or(io::ErrorKind::InvalidData)?;
-        if answer[end + 1..] != *payload {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer differs from what was sent"));
+        loop {
+            let length = self.socket.recv(&mut buffer).inspect_err(|_| self.note_unanswered(payload))?;
+            let answer = &buffer[..length];
+            let end = answer.iter().position(|byte| *byte == b'|').ok_or(io::ErrorKind::InvalidData)?;
+            let (name, echoed) = (&answer[..end], &answer[end + 1..]);
+            if echoed == payload {
+                return Ok(String::from_utf8_lossy(name).into_owned());
+            }
+            if !self.unanswered.borrow().iter().any(|earlier| earlier == echoed) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer differs from what was sent"));
+            }
         }
-        Ok(String::from_utf8_lossy(&answer[..end]).into_owned())
+    }
+
+    fn note_unanswered(&self, payload: &[u8]) {
+        self.unanswered.borrow_mut().push(payload.to_vec());
     }
 }

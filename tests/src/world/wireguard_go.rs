@@ -53,7 +53,7 @@ impl WireguardGo {
         command.args(["-f", &interface]);
         let process = Process::spawn(world, "wireguard-go", command);
         let socket = format!("/var/run/wireguard/{interface}.sock");
-        wait_until("wireguard-go has its socket", Duration::from_secs(10), || Path::new(&socket).exists());
+        wait_until("wireguard-go has its socket", Duration::from_secs(30), || Path::new(&socket).exists());
         WireguardGo { interface, namespace: namespace.name().to_owned(), process }
     }
 

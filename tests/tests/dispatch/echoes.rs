@@ -15,7 +15,8 @@ pub fn service(name: &str, protocol: &'static str, address: &str, forward: Forwa
         protocol,
         forward,
         backends: backends(1..=3, servers),
-        more: vec!["health = { kind = \"icmp\" }".into()],
+        // A machine with much else to do answers late, and is alive.
+        more: vec!["health = { kind = \"icmp\", timeout = \"5s\" }".into()],
     }
 }
 

@@ -23,7 +23,7 @@ fn service(name: &str, address: &str, forward: Forward, load: &str) -> VipConfig
         backends: backends(1..=3, Family::V4),
         more: vec![
             format!(
-                "health = {{ kind = \"http\", path = \"/\", port = {port}, interval = \"500ms\", timeout = \"500ms\" }}"
+                "health = {{ kind = \"http\", path = \"/\", port = {port}, interval = \"500ms\", timeout = \"500ms\", fall = 20 }}"
             ),
             format!("load = {{ {load}, slots_per_minute = {SLOTS_PER_MINUTE} }}"),
         ],

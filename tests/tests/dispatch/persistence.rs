@@ -103,16 +103,17 @@ fn iperf3_runs_over_tcp_and_udp_by_services_that_keep_a_client_at_one_server() {
                 fleet.where_packets_were_lost()
             );
             let stream = Transport::Udp { rate: 10_000_000, size: 1300 };
+            let overflows = fleet.receive_buffer_overflows();
             let udp = iperf3_with(&fleet.client, "10.100.0.10", stream, way, 2, &bind);
+            let lost_on_the_way = udp.lost.saturating_sub(fleet.receive_buffer_overflows() - overflows);
             println!(
                 "{origin:?} {way:?}: TCP {:.0} Mbit/s, UDP lost {} of {}",
                 tcp.bits_per_second / 1e6,
                 udp.lost,
                 udp.datagrams
             );
-            // A reader that comes late to its socket may lose some: one in a hundred.
             assert!(
-                udp.datagrams > 1_500 && udp.lost * 100 <= udp.datagrams,
+                udp.datagrams > 1_500 && lost_on_the_way * 100 <= udp.datagrams,
                 "{origin:?} UDP {way:?}: {udp:?}\n{}",
                 fleet.where_packets_were_lost()
             );

@@ -2,8 +2,8 @@
 
 use crate::echoes::{decapsulate, family, service, socket, start_echoes};
 use jetway_tests::world::{
-    Attachment, Family, Fleet, FleetPlan, Forward, Iperf3Server, Namespace, Origin, Transport, UdpClient, VipConfig,
-    Way, World, download, iperf3_with,
+    Attachment, Family, Fleet, FleetPlan, Forward, Iperf3Server, Namespace, Origin, Server, Transport, UdpClient,
+    VipConfig, Way, World, download, iperf3_with, wait_until,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,36 +23,44 @@ fn datagrams_of_8_kb_come_and_go_in_fragments() {
     ];
     let fleet = FleetPlan { wan: Attachment::Tap, lan: Attachment::Tap, ..FleetPlan::new(vips) }.build(&world);
     let (_echoes, _decapsulators) = (start_echoes(&fleet), decapsulate(&fleet));
-    let payload: Vec<u8> = (0..8_000_u32).map(|byte| (byte % 251) as u8).collect();
+    teach_tunnel_mtu(&fleet);
     for vip in &fleet.vips {
         for origin in [Origin::Plain, Origin::Tunnel] {
-            let mut servers = BTreeSet::new();
-            let mut unanswered = Vec::new();
-            for client in 0..20 {
-                let from = origin.address(family(vip));
-                let client_socket = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(2));
-                for turn in 0..3 {
-                    let answer = client_socket.ask(&payload).or_else(|error| {
-                        unanswered.push(format!("client {client}, datagram {turn}: {error}"));
-                        client_socket.ask(&payload)
-                    });
-                    servers.insert(answer.unwrap_or_else(|error| {
-                        let lost = fleet.where_packets_were_lost();
-                        panic!("{} {origin:?}, client {client}, datagram {turn}, again: {error}\n{lost}", vip.name)
-                    }));
-                }
-            }
-            // No router cuts IPv6: each server's first answer into the tunnel is refused, with the MTU that fits.
-            let refused = match (origin, family(vip)) {
-                (Origin::Tunnel, Family::V6) => fleet.servers.len(),
-                (Origin::Tunnel | Origin::Plain | Origin::DirectReturn, Family::V4 | Family::V6) => 0,
-            };
-            let lost = || fleet.where_packets_were_lost();
-            assert!(unanswered.len() <= refused, "{} {origin:?}: {unanswered:?}\n{}", vip.name, lost());
+            let servers = who_answers_datagrams_of_8_kb(&fleet, vip, origin);
             assert!(servers.len() > 1, "{} {origin:?}: only {servers:?} answered", vip.name);
         }
     }
     fleet.jetway.assert_every_packet_is_accounted_for();
+}
+
+/// The servers that send back what twenty clients send, a flow each: every datagram of it.
+#[track_caller]
+fn who_answers_datagrams_of_8_kb(fleet: &Fleet, vip: &VipConfig, origin: Origin) -> BTreeSet<String> {
+    // None may be lost; a machine with much else to do may be late.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let payload: Vec<u8> = (0..8_000_u32).map(|byte| (byte % 251) as u8).collect();
+    let from = origin.address(family(vip));
+    let clients: Vec<_> = (0..20).map(|_| UdpClient::new(&fleet.client, from, socket(vip), PATIENCE)).collect();
+    let datagrams = clients.iter().enumerate().flat_map(|client| [client; 3]).enumerate();
+    let answers = datagrams.map(|(number, (client, socket))| {
+        socket.ask(&payload).unwrap_or_else(|error| {
+            let lost = fleet.where_packets_were_lost();
+            panic!("{} {origin:?}, client {client}, datagram {number}: {error}\n{lost}", vip.name)
+        })
+    });
+    answers.collect()
+}
+
+/// No router cuts IPv6, so a server's first long packet into the tunnel is refused: here a ping, and it knows the MTU from then on.
+#[track_caller]
+fn teach_tunnel_mtu(fleet: &Fleet) {
+    let client = Origin::Tunnel.address(Family::V6).to_string();
+    for Server { namespace, .. } in &fleet.servers {
+        wait_until("the server knows the tunnel's MTU", Duration::from_secs(30), || {
+            let _ = namespace.try_run("ping", &["-c", "1", "-W", "1", "-s", "1440", &client]);
+            namespace.run("ip", &["-6", "route", "get", &client]).contains("mtu 1420")
+        });
+    }
 }
 
 #[test]
@@ -63,29 +71,29 @@ fn iperf3_sends_datagrams_of_8_kb_either_way_through_a_tunnel_to_a_service() {
     let addresses = [("v4", "10.100.0.10", Family::V4), ("v6", "fd00:100::10", Family::V6)];
     // iperf3 agrees over TCP on what it does over UDP: both services must choose the same server.
     let both = |(name, address, servers)| {
+        let usual = |protocol| service(&format!("{name}-{protocol}"), protocol, address, Forward::Nat, servers);
         ["tcp", "udp"].map(|protocol| VipConfig {
             port: 5201,
-            more: vec!["health = { kind = \"icmp\" }".into(), "persistence = \"client\"".into()],
-            ..service(&format!("{name}-{protocol}"), protocol, address, Forward::Nat, servers)
+            more: [usual(protocol).more, vec!["persistence = \"client\"".into()]].concat(),
+            ..usual(protocol)
         })
     };
     let vips = addresses.into_iter().flat_map(both).collect();
     let fleet = FleetPlan { wan: Attachment::Tap, lan: Attachment::Tap, ..FleetPlan::new(vips) }.build(&world);
     let _servers: Vec<_> = fleet.servers.iter().map(|server| Iperf3Server::start(&world, &server.namespace)).collect();
+    // iperf3 gives up when it is told an MTU.
+    teach_tunnel_mtu(&fleet);
     for (_, address, family) in addresses {
         let from = Origin::Tunnel.address(family).to_string();
-        // No router cuts IPv6, and iperf3 gives up when it is told an MTU: servers know it from a ping before.
-        for server in &fleet.servers {
-            let _ = server.namespace.try_run("ping", &["-c", "1", "-W", "1", "-s", "1440", &from]);
-        }
         for way in [Way::Up, Way::Down] {
             let stream = Transport::Udp { rate: RATE, size: SIZE };
+            let overflows = fleet.receive_buffer_overflows();
             let report = iperf3_with(&fleet.client, address, stream, way, 2, &["-B", &from]);
-            println!("{address} {way:?}: lost {} of {}", report.lost, report.datagrams);
+            let lost_on_the_way = report.lost.saturating_sub(fleet.receive_buffer_overflows() - overflows);
+            println!("{address} {way:?}: lost {} of {}, {lost_on_the_way} on the way", report.lost, report.datagrams);
             let most = RATE * 2 / 8 / u64::from(SIZE) * 9 / 10;
-            // A reader that comes late to its socket may lose some: one in a hundred.
             assert!(
-                report.datagrams >= most && report.lost * 100 <= report.datagrams,
+                report.datagrams >= most && lost_on_the_way * 100 <= report.datagrams,
                 "{address} {way:?}: {report:?}\n{}",
                 fleet.where_packets_were_lost()
             );
@@ -164,7 +172,7 @@ fn a_server_whose_datagram_does_not_fit_into_the_tunnel_is_told_so() {
     for vip in &fleet.vips {
         forget_path_mtus(&fleet);
         let from = Origin::Tunnel.address(Family::V4);
-        let client = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(1));
+        let client = UdpClient::new(&fleet.client, from, socket(vip), Duration::from_secs(3));
         // The server is told once, and fragments what follows.
         let answers = (0..3).map(|_| client.ask(&payload)).collect::<Vec<_>>();
         assert!(answers[2].is_ok(), "{}: {answers:?}\n{}", vip.name, fleet.where_packets_were_lost());

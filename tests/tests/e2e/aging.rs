@@ -21,7 +21,7 @@ fn loses_nothing_across_a_rekey(plan: SiteBuilder) {
         Initiator::Node => ((from_server, &site.server), (from_client, &site.client)),
     };
     let first = first.0.start(&world, first.1);
-    site.peer.wait_for_handshake(Duration::from_secs(10));
+    site.peer.wait_for_handshake(Duration::from_secs(30));
     let second = second.0.start(&world, second.1);
     for report in [first.finish(), second.finish()] {
         assert_eq!((report.sent, report.lost(), report.duplicates), (count, 0, 0), "{}", report.output);

@@ -101,7 +101,7 @@ fn persistent_keepalives_hold_the_session_from_the_first_second() {
     let Some(world) = World::open() else { return };
     let plan = SiteBuilder { persistent_keepalive: Some(1), ..SiteBuilder::new(Attachment::AfPacket) };
     let site = plan.build(&world);
-    site.peer.wait_for_handshake(Duration::from_secs(10));
+    site.peer.wait_for_handshake(Duration::from_secs(30));
     let before = site.peer.peers()[0].sent;
     jetway_tests::world::wait_until("three keepalives of 32 bytes are sent", Duration::from_secs(10), || {
         site.peer.peers()[0].sent >= before + 3 * 32

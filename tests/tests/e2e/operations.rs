@@ -198,7 +198,7 @@ fn a_second_start_on_the_same_names_is_refused_with_a_reason() {
     let mut site = SiteBuilder::new(Attachment::AfPacket).build(&world);
     let file = site.jetway().file().to_string_lossy().into_owned();
     let mut second = Process::start(&world, &site.node, &binary().to_string_lossy(), &["run", "--config", &file]);
-    let status = second.wait(Duration::from_secs(20));
+    let status = second.wait(Duration::from_secs(60));
     assert!(!status.success(), "two nodes of one name run");
     let said = second.output();
     assert!(said.contains("already") || said.contains("in use"), "{said}");
@@ -235,12 +235,12 @@ fn a_route_added_in_the_kernel_steers_the_node() {
     site.peer.wg(&["set", &client_interface, "peer", &key, "allowed-ips", "10.8.0.0/16,192.0.2.0/24,203.0.113.0/24"]);
     assert_blocked(&world, &site, "203.0.113.5");
     site.node.ip(&["route add 203.0.113.0/24 via 192.0.2.2"]);
-    wait_until("the route is in force", Duration::from_secs(5), || {
+    wait_until("the route is in force", Duration::from_secs(30), || {
         Ping::to("203.0.113.5").count(1).run(&world, &site.client).answered == 1
     });
     assert_passes(&world, &site, "203.0.113.5");
     site.node.ip(&["route del 203.0.113.0/24 via 192.0.2.2"]);
-    wait_until("the route is gone", Duration::from_secs(5), || {
+    wait_until("the route is gone", Duration::from_secs(30), || {
         let ping = Ping { patience: Duration::from_secs(1), ..Ping::to("203.0.113.5").count(1) };
         ping.run(&world, &site.client).answered == 0
     });

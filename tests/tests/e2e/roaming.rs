@@ -12,14 +12,14 @@ fn keeps_its_transfer(attachment: Attachment) {
     let mut site = SiteBuilder::new(attachment).build(&world);
     let _server = Iperf3Server::start(&world, &site.server);
     let ping = Ping::to("192.0.2.2").count(2100).every(Duration::from_millis(10)).start(&world, &site.client);
-    site.peer.wait_for_handshake(Duration::from_secs(10));
+    site.peer.wait_for_handshake(Duration::from_secs(30));
 
     // A TCP stream that breaks ends iperf3 with an error, which `iperf3` turns into a failure.
     let report = std::thread::scope(|scope| {
         let stream = scope.spawn(|| iperf3(&site.client, "192.0.2.2", Transport::Tcp, Way::Down, 20));
         let another_megabyte = || {
             let before = site.peer.peers()[0].received;
-            wait_until("another megabyte has come", Duration::from_secs(10), || {
+            wait_until("another megabyte has come", Duration::from_secs(30), || {
                 site.peer.peers()[0].received > before + 1_000_000
             });
         };

@@ -8,11 +8,12 @@ set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
 PERF=${CARGO_TARGET_DIR:-$PWD/target}/release/jetway-perf
 RESULTS=perf/results/latest.json
-# No part begins after IN_PROCESS seconds, and the last may take 60 more; then come budgets, of some 10 s. The end-to-end
+# No pass begins after IN_PROCESS seconds, and the last may take 60 more; then come budgets, of some 10 s. The end-to-end
 # comparison comes last, and has what is left of the 15 minutes.
 IN_PROCESS=600 END_TO_END=220
-# Four times the usual: neighbours on a shared host slow a core down for some seconds, and more rounds outlast them.
-ROUNDS=60
+# Every figure has a few rounds in each of twenty passes: neighbours on a shared host slow a core down for seconds to minutes,
+# and what is measured over most of the run sees little of any one of them.
+ROUNDS=240
 END_TO_END_RESULTS=perf/results/latest-peers.json
 
 mkdir -p perf/results

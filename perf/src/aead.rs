@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use jetway_aead::{Aead, Backend, Key, OpenJob, SealJob, Unsupported};
 use jetway_pipelines::wireguard::constants::TAG_SIZE;
 
-use crate::result::{Part, Row, USUAL_BURST};
-use crate::sample::{Contestant, Effort, compare, ratio};
+use crate::interleave::Interleaved;
+use crate::result::{Row, USUAL_BURST};
+use crate::sample::{Contestant, ratio};
 use crate::traffic::Size;
 
 /// What Jetway has in this run.
@@ -33,11 +34,11 @@ enum Direction {
     Seal,
 }
 
-/// Opens and seals bursts of each size under one key and under sixteen.
-pub fn measure(effort: Effort, part: &mut Part) {
+/// Prepares to open and seal bursts of each size under one key and under sixteen.
+pub fn prepare(run: &mut Interleaved) {
     for size in Size::ALL {
         for direction in [Direction::Open, Direction::Seal] {
-            run(direction, size, effort, part);
+            add(run, direction, size);
         }
     }
 }
@@ -49,30 +50,28 @@ fn contestants() -> impl Iterator<Item = (&'static str, Aead)> {
     std::iter::once(("jetway", chosen())).chain(others)
 }
 
-fn run(direction: Direction, size: Size, effort: Effort, part: &mut Part) {
-    let mut runs: Vec<(&str, usize, Contestant<'_>)> = Vec::new();
-    for (name, aead) in contestants() {
-        let keys = if name == "jetway" { &[1, 16][..] } else { &[1][..] };
-        for flows in keys {
-            let mut bursts = Bursts::new(aead, direction, size, *flows);
-            let run = Box::new(move || bursts.run()) as Box<dyn FnMut() -> Duration>;
-            runs.push((name, *flows, Contestant { name, packets: USUAL_BURST, run }));
+fn add(run: &mut Interleaved, direction: Direction, size: Size) {
+    let (mut contestants, mut flows) = (Vec::new(), Vec::new());
+    for (name, aead) in self::contestants() {
+        for keys in if name == "jetway" { &[1, 16][..] } else { &[1][..] } {
+            let mut bursts = Bursts::new(aead, direction, size, *keys);
+            contestants.push(Contestant::new(name, USUAL_BURST, move || bursts.run()));
+            flows.push(*keys);
         }
     }
-    let names: Vec<_> = runs.iter().map(|(name, flows, _)| (*name, *flows)).collect();
-    let mut contestants: Vec<_> = runs.into_iter().map(|(_, _, contestant)| contestant).collect();
-    let outcomes = compare(&mut contestants, effort);
     let scenario = match direction {
         Direction::Open => "open",
         Direction::Seal => "seal",
     };
-    for ((name, flows), outcome) in names.into_iter().zip(&outcomes) {
-        let mut row = Row::new(scenario, name, outcome.nanoseconds, outcome.spread)
-            .size(size.name(), size.mean())
-            .flows(flows, Some(USUAL_BURST));
-        row.ratio = Some(ratio(outcome, &outcomes[0]));
-        part.rows.push(row);
-    }
+    run.compare(contestants, move |outcomes, part| {
+        for (outcome, flows) in outcomes.iter().zip(&flows) {
+            let mut row = Row::new(scenario, outcome.name, outcome.nanoseconds, outcome.spread)
+                .size(size.name(), size.mean())
+                .flows(*flows, Some(USUAL_BURST));
+            row.ratio = Some(ratio(outcome, &outcomes[0]));
+            part.rows.push(row);
+        }
+    });
 }
 
 /// Bursts for one contestant: sealed and opened again and again, as their content makes no difference to the time.
@@ -130,13 +129,15 @@ impl Bursts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Effort;
 
     #[test]
     fn every_backend_of_this_cpu_takes_part_with_its_own_packets() {
-        let mut part = Part::default();
+        let mut run = Interleaved::default();
         for direction in [Direction::Open, Direction::Seal] {
-            run(direction, Size::Imix, Effort { rounds: 1, pieces: 1 }, &mut part);
+            add(&mut run, direction, Size::Imix);
         }
+        let part = run.measure_all(Effort { rounds: 1, pieces: 1 });
         assert_eq!(part.rows.len(), 2 * 4);
         assert!(part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", part.rows);
     }

@@ -1,8 +1,10 @@
 //! Whole turns of a worker that dispatches: hot flows, a million flows, flows that are all new, each way of forwarding,
 //! and decryption with dispatch behind it.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,10 +28,11 @@ use rand::{RngExt, SeedableRng};
 
 use crate::aead;
 use crate::devices::{Devices, SharedQueue, filled};
-use crate::floors::{Driver, Floors};
+use crate::floors::Driver;
+use crate::interleave::{Interleaved, Measurement};
 use crate::line::refill;
 use crate::result::{Part, Quantity, Row};
-use crate::sample::{Contestant, Effort, compare, median_and_spread, ratio};
+use crate::sample::{Comparison, Contestant, Effort, Outcome, difference, ratio, time};
 use crate::traffic::{self, OUTER};
 use crate::world::{NOW, World};
 
@@ -49,40 +52,38 @@ enum Flows {
 
 /// Flows that are known where the others are new: the kernel has given the table its memory by then.
 const OLD_FLOWS: u32 = 1_000_000;
+/// Packets after which caches hold of a table what they hold of it while its flows go on.
+const WARMTH: usize = 1_000_000;
 
-/// Measures every case on ports that cost nothing.
-pub fn measure(effort: Effort) -> Part {
-    let mut part = Part::default();
-    let mut in_clear = |forward, flows| {
-        let medium = Memory::new(forward, flows);
-        part.rows.push(turns("", medium, (forward, flows), effort));
-    };
+/// Prepares every case on ports that cost nothing.
+pub fn prepare(run: &mut Interleaved) {
     for forward in [Forward::Nat, Forward::L2, Forward::Ipip, Forward::Gre, Forward::Gue] {
-        in_clear(forward, Flows::Known(1));
+        let flows = Flows::Known(1);
+        add("", Memory::new(forward, flows), (forward, flows), run);
     }
     for flows in [Flows::Known(1_000_000), Flows::Known(10_000_000), Flows::New] {
-        in_clear(Forward::Ipip, flows);
+        add("", Memory::new(Forward::Ipip, flows), (Forward::Ipip, flows), run);
     }
-    in_clear(Forward::Nat, Flows::Known(1_000_000));
-    behind_decryption(effort, &mut part);
-    part.rows.extend([65_537, 655_373].map(|slots| table(slots, effort)));
-    let memory = Quantity::new("memory of a flow", BYTES_PER_FLOW as f64, "B");
-    part.quantities.push(memory.at_most(128.0));
-    part
+    let million = Flows::Known(1_000_000);
+    add("", Memory::new(Forward::Nat, million), (Forward::Nat, million), run);
+    behind_decryption(run);
+    for slots in [65_537, 655_373] {
+        run.add(Building::of(slots));
+    }
+    let memory = Quantity::new("memory of a flow", BYTES_PER_FLOW as f64, "B").at_most(128.0);
+    run.told(move |part| part.quantities.push(memory.clone()));
 }
 
-/// Measures the cases that have goals on DPDK's devices in memory, in turns with testpmd's `macswap` on the same devices.
-pub fn measure_on_devices(devices: &mut Devices, floors: &mut Floors, effort: Effort) -> io::Result<Part> {
-    let mut part = Part::default();
+/// Prepares the cases that have goals on DPDK's devices in memory.
+pub fn prepare_on_devices(devices: &mut Devices, run: &mut Interleaved) -> io::Result<()> {
     let encapsulated = [Flows::Known(1), Flows::Known(1_000_000), Flows::New].map(|flows| (Forward::Ipip, flows));
     for (forward, flows) in [(Forward::Nat, Flows::Known(1))].into_iter().chain(encapsulated) {
         let medium = OnDevices::new(devices, Driver::Ring, forward, flows)?;
-        part.rows.push(turns(" on net_ring", medium, (forward, flows), effort));
-        floors.sample_macswap(&mut part)?;
+        add(" on net_ring", medium, (forward, flows), run);
     }
     let medium = OnDevices::new(devices, Driver::Null, Forward::Ipip, Flows::Known(1))?;
-    part.rows.push(turns(" on net_null", medium, (Forward::Ipip, Flows::Known(1)), effort));
-    Ok(part)
+    add(" on net_null", medium, (Forward::Ipip, Flows::Known(1)), run);
+    Ok(())
 }
 
 fn services(forward: Forward) -> Services {
@@ -237,6 +238,17 @@ impl<M: Medium> Turns<M> {
         turns
     }
 
+    /// Packets of flows that are known, as many as there are flows unless that is more than caches have room for.
+    fn warm(&mut self) {
+        let known = match self.flows {
+            Flows::Known(flows) => flows,
+            Flows::New => OLD_FLOWS as usize,
+        };
+        let flows = std::mem::replace(&mut self.flows, Flows::Known(known));
+        (0..known.min(WARMTH) / BURST).for_each(|_| _ = self.run());
+        self.flows = flows;
+    }
+
     fn flow(&mut self) -> u32 {
         match self.flows {
             Flows::Known(count) => self.random.random_range(0..count as u32),
@@ -260,49 +272,51 @@ impl<M: Medium> Turns<M> {
     }
 }
 
-/// The row of a case; `on` says where, if that is no list.
-fn turns(on: &str, medium: impl Medium, (forward, flows): (Forward, Flows), effort: Effort) -> Row {
-    let mut turns = Turns::new(medium, flows);
-    let run = Box::new(|| turns.run()) as Box<dyn FnMut() -> Duration>;
-    let outcome = compare(&mut [Contestant { name: "jetway", packets: BURST, run }], effort).remove(0);
-    let sent = turns.medium.sent();
-    assert_eq!(sent, turns.turns * BURST as u64, "the worker dropped packets: this measures nothing");
-    let (what, count) = match flows {
-        Flows::Known(count) => ("dispatch", count),
-        Flows::New => ("dispatch, all flows new", (turns.next - OLD_FLOWS) as usize),
-    };
-    let name = format!("{what}, {forward:?}").to_lowercase();
-    Row::new(format!("{name}{on}"), "jetway", outcome.nanoseconds, outcome.spread)
-        .size("64", 64.0)
-        .flows(count, Some(BURST))
+/// Adds a case; `on` says where, if that is no list.
+fn add(on: &'static str, medium: impl Medium + 'static, (forward, flows): (Forward, Flows), run: &mut Interleaved) {
+    let turns = Rc::new(RefCell::new(Turns::new(medium, flows)));
+    let [running, warming] = [&turns, &turns].map(Rc::clone);
+    let contestant = Contestant::new("jetway", BURST, move || running.borrow_mut().run());
+    let contestant = contestant.warmed(move || warming.borrow_mut().warm());
+    run.compare(vec![contestant], move |outcomes, part| {
+        let turns = turns.borrow();
+        let sent = turns.medium.sent();
+        assert_eq!(sent, turns.turns * BURST as u64, "the worker dropped packets: this measures nothing");
+        // How many new ones there were is a matter of how many rounds.
+        let (what, count) = match flows {
+            Flows::Known(count) => ("dispatch", Some(count)),
+            Flows::New => ("dispatch, all flows new", None),
+        };
+        let name = format!("{what}, {forward:?}").to_lowercase();
+        let row = |outcome: &Outcome| {
+            let row = Row::new(format!("{name}{on}"), outcome.name, outcome.nanoseconds, outcome.spread);
+            Row { flows: count, burst: Some(BURST), ..row.size("64", 64.0) }
+        };
+        part.rows.extend(outcomes.iter().map(row));
+    });
 }
 
 /// Decrypt and dispatch beside decrypt and forward, the same messages in turn.
-fn behind_decryption(effort: Effort, part: &mut Part) {
-    let mut world = World::with_services(1, services(Forward::Nat), 1000);
-    let world = std::cell::RefCell::new(&mut world);
-    let room = || (0..BURST).map(|_| HeapBuf::with_room(2048)).collect::<Vec<_>>();
-    let (mut direct, mut served) = (room(), room());
-    let contestant = |name, run| Contestant { name, packets: BURST, run };
+fn behind_decryption(run: &mut Interleaved) {
+    let world = Rc::new(RefCell::new(World::with_services(1, services(Forward::Nat), 1000)));
+    let contestant = |name, to| {
+        let world = Rc::clone(&world);
+        let mut buffers: Vec<_> = (0..BURST).map(|_| HeapBuf::with_room(2048)).collect();
+        Contestant::new(name, BURST, move || tunnelled(&mut world.borrow_mut(), to, &mut buffers))
+    };
     let to_server = SocketAddr::from((traffic::SERVER, 6000));
-    let outcomes = compare(
-        &mut [
-            contestant("decrypt and forward", Box::new(|| tunnelled(&mut world.borrow_mut(), to_server, &mut direct))),
-            contestant("decrypt and dispatch", Box::new(|| tunnelled(&mut world.borrow_mut(), SERVICE, &mut served))),
-        ],
-        effort,
-    );
-    for outcome in &outcomes {
-        let mut row = Row::new(outcome.name, "jetway", outcome.nanoseconds, outcome.spread)
-            .size("1420", 1420.0)
-            .flows(1, Some(BURST));
-        row.ratio = Some(ratio(outcome, &outcomes[0]));
-        part.rows.push(row);
-    }
-    let mut more: Vec<f64> =
-        outcomes[1].rounds.iter().zip(&outcomes[0].rounds).map(|(served, direct)| served - direct).collect();
-    let (median, spread) = median_and_spread(&mut more);
-    part.rows.push(Row::new("dispatch beyond decrypt and forward", "jetway", median, spread).flows(1, Some(BURST)));
+    let contestants = vec![contestant("decrypt and forward", to_server), contestant("decrypt and dispatch", SERVICE)];
+    run.compare(contestants, |outcomes, part| {
+        for outcome in outcomes {
+            let mut row = Row::new(outcome.name, "jetway", outcome.nanoseconds, outcome.spread)
+                .size("1420", 1420.0)
+                .flows(1, Some(BURST));
+            row.ratio = Some(ratio(outcome, &outcomes[0]));
+            part.rows.push(row);
+        }
+        let (median, spread) = difference(&outcomes[1], &outcomes[0]);
+        part.rows.push(Row::new("dispatch beyond decrypt and forward", "jetway", median, spread).flows(1, Some(BURST)));
+    });
 }
 
 /// One turn over messages of a tunnel's client, whose packets are for `to`.
@@ -325,18 +339,36 @@ fn tunnelled(world: &mut World, to: SocketAddr, buffers: &mut Vec<HeapBuf>) -> D
     took
 }
 
-/// Building a table of so many slots for a thousand servers.
-fn table(slots: u32, effort: Effort) -> Row {
-    let members = members(1000);
-    let mut times: Vec<f64> = (0..effort.rounds)
-        .map(|_| {
-            let start = Instant::now();
-            let built = Maglev::build(slots, &members);
-            let took = start.elapsed();
+/// Building a table of so many slots for a thousand servers, once a round.
+struct Building {
+    slots: u32,
+    comparison: Comparison,
+}
+
+impl Building {
+    /// For how many servers.
+    const SERVERS: u32 = 1000;
+
+    fn of(slots: u32) -> Self {
+        let members = members(Self::SERVERS);
+        let build = move || {
+            let (built, took) = time(|| Maglev::build(slots, &members));
             assert!(built.is_ok());
-            took.as_nanos() as f64
-        })
-        .collect();
-    let (median, spread) = median_and_spread(&mut times);
-    Row::new(format!("Maglev table of {slots} slots built"), "jetway", median, spread).flows(members.len(), None)
+            took
+        };
+        Self { slots, comparison: Comparison::new(vec![Contestant::new("jetway", 1, build)]) }
+    }
+}
+
+impl Measurement for Building {
+    fn visit(&mut self, effort: Effort) {
+        self.comparison.visit(Effort { pieces: 1, ..effort });
+    }
+
+    fn tell(&self, part: &mut Part) {
+        let name = format!("Maglev table of {} slots built", self.slots);
+        let row = |outcome: &Outcome| Row::new(&name, outcome.name, outcome.nanoseconds, outcome.spread);
+        let rows = self.comparison.outcomes();
+        part.rows.extend(rows.iter().map(|outcome| row(outcome).flows(Self::SERVERS as usize, None)));
+    }
 }

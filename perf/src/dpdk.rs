@@ -3,66 +3,67 @@
 //! `net_ring` loops: the harness puts a burst into the ring of the port by which packets come, and takes it out of the other
 //! port's. On `net_null` packets leave for nowhere: the driver gives their buffers back to the pool within the turn.
 
-use jetway_pipelines::dispatch::service::Services;
 use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jetway_engine::dpdk::mbuf::{Mbuf, free_burst};
 use jetway_engine::dpdk::pool::Allocator;
 use jetway_engine::dpdk::port::DpdkPort;
 use jetway_engine::port::{Burst, PortQueue};
+use jetway_pipelines::dispatch::service::Services;
 
 use crate::aead;
 use crate::devices::{Devices, SharedQueue, filled};
 use crate::engine::{Case, Direction, Packets, Turns};
-use crate::floors::{Driver, Floors};
-use crate::result::{Part, Row, USUAL_BURST};
-use crate::sample::{Contestant, Effort, compare, median_and_spread};
+use crate::floors::Driver;
+use crate::interleave::Interleaved;
+use crate::result::{Row, USUAL_BURST};
+use crate::sample::{Contestant, difference};
 use crate::traffic::Size;
 use crate::world::{NOW, World};
 
-/// Measures turns on both drivers beside memory ports, in turns with testpmd on the same core.
-pub fn measure(devices: &mut Devices, floors: &mut Floors, effort: Effort) -> io::Result<Part> {
-    let mut part = Part::default();
+/// Prepares turns on both drivers beside memory ports.
+pub fn prepare(devices: &mut Devices, run: &mut Interleaved) -> io::Result<()> {
     for direction in Direction::BOTH {
         for size in [Size::Fixed(64), Size::Fixed(1420)] {
             let case = Case { direction, size, burst: USUAL_BURST, peers: 1 };
-            let rigs = [Rig::new(devices, Driver::Ring, case)?, Rig::new(devices, Driver::Null, case)?];
-            turns(rigs, case, effort, &mut part);
-            floors.sample(&mut part)?;
+            add([Rig::new(devices, Driver::Ring, case)?, Rig::new(devices, Driver::Null, case)?], case, run);
         }
     }
-    Ok(part)
+    Ok(())
 }
 
-fn turns(rigs: [Rig; 2], case: Case, effort: Effort, part: &mut Part) {
-    let [ring, null] = rigs.map(RefCell::new);
-    let (mut memory, mut turns, mut packets) = (World::new(1), Turns::new(case), Packets::new(case));
-    let contestant = |name, run| Contestant { name, packets: case.burst, run };
-    let mut contestants = [
-        contestant("memory", Box::new(|| turns.run(&mut memory, &mut packets)) as Box<dyn FnMut() -> Duration>),
-        contestant("net_ring", Box::new(|| ring.borrow_mut().run())),
-        contestant("net_null", Box::new(|| null.borrow_mut().run())),
-    ];
-    let outcomes = compare(&mut contestants, effort);
-    drop(contestants);
-    let passed = turns.passed() && ring.borrow().passed() && null.borrow().passed();
-    assert!(passed, "{case:?}: the worker dropped packets: this measures nothing");
-    let direction = case.direction.name();
-    for outcome in &outcomes {
-        let row = Row::new(format!("{direction} on {}", outcome.name), "jetway", outcome.nanoseconds, outcome.spread);
-        part.rows.push(row.size(case.size.name(), case.size.mean()).flows(1, Some(case.burst)));
+fn add(rigs: [Rig; 2], case: Case, run: &mut Interleaved) {
+    let (rigs, turns) = (rigs.map(|rig| Rc::new(RefCell::new(rig))), Rc::new(RefCell::new(Turns::new(case))));
+    let mut contestants = Vec::new();
+    {
+        let (turns, mut world, mut packets) = (Rc::clone(&turns), World::new(1), Packets::new(case));
+        let run = move || turns.borrow_mut().run(&mut world, &mut packets);
+        contestants.push(Contestant::new("memory", case.burst, run));
     }
-    for outcome in &outcomes[1..] {
-        let mut beyond: Vec<_> =
-            outcome.rounds.iter().zip(&outcomes[0].rounds).map(|(one, other)| one - other).collect();
-        let (median, spread) = median_and_spread(&mut beyond);
-        let row = Row::new(format!("{direction} on {}, beyond memory", outcome.name), "jetway", median, spread);
-        let mut row = row.size(case.size.name(), case.size.mean()).flows(1, Some(case.burst));
-        row.gbps = None;
-        part.rows.push(row);
+    for rig in &rigs {
+        let (name, rig) = (rig.borrow().driver.name(), Rc::clone(rig));
+        contestants.push(Contestant::new(name, case.burst, move || rig.borrow_mut().run()));
     }
+    run.compare(contestants, move |outcomes, part| {
+        let passed = turns.borrow().passed() && rigs.iter().all(|rig| rig.borrow().passed());
+        assert!(passed, "{case:?}: the worker dropped packets: this measures nothing");
+        let direction = case.direction.name();
+        let row = |scenario, nanoseconds, spread| {
+            let row = Row::new(scenario, "jetway", nanoseconds, spread);
+            row.size(case.size.name(), case.size.mean()).flows(1, Some(case.burst))
+        };
+        for outcome in outcomes {
+            part.rows.push(row(format!("{direction} on {}", outcome.name), outcome.nanoseconds, outcome.spread));
+        }
+        for outcome in &outcomes[1..] {
+            let (median, spread) = difference(outcome, &outcomes[0]);
+            let beyond = row(format!("{direction} on {}, beyond memory", outcome.name), median, spread);
+            part.rows.push(Row { gbps: None, ..beyond });
+        }
+    });
 }
 
 /// A worker between two DPDK ports, one turn at a time.

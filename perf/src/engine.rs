@@ -1,5 +1,7 @@
 //! Whole turns of a worker on ports that cost nothing: decrypt and forward, and encrypt, beside boringtun and gotatun.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jetway_aead::{OpenJob, SealJob};
@@ -10,9 +12,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::gotatun;
+use crate::interleave::Interleaved;
 use crate::line::refill;
-use crate::result::{Part, Quantity, Row, USUAL_BURST};
-use crate::sample::{Contestant, Effort, compare, ratio};
+use crate::result::{Quantity, Row, USUAL_BURST};
+use crate::sample::{Contestant, difference, ratio};
 use crate::stock::{self, Pair};
 use crate::system;
 use crate::traffic::{self, SERVER, Size};
@@ -59,6 +62,12 @@ impl Direction {
     }
 }
 
+/// Whose figure a turn's encryption alone is in results.
+pub const AEAD_ALONE: &str = "aead alone";
+
+/// Packets after which caches hold of many peers what they hold of them while traffic goes on.
+const WARMTH: usize = 100_000;
+
 /// What one measurement does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Case {
@@ -72,46 +81,41 @@ pub struct Case {
     pub peers: usize,
 }
 
-/// Measures what `vary` says, or everything.
-pub fn measure(vary: Option<Vary>, effort: Effort) -> Part {
-    let mut part = Part::default();
+/// Prepares what `vary` says, or everything.
+pub fn prepare(vary: Option<Vary>, run: &mut Interleaved) {
     let wanted = |this| vary.is_none_or(|vary| vary == this);
     let both = Direction::BOTH;
     let ends = [Size::Fixed(64), Size::Fixed(1420)];
-    let mut cases = Vec::new();
+    let one_peer = Rc::new(RefCell::new(World::new(1)));
     if wanted(Vary::Size) {
-        let sizes = |direction| Size::ALL.map(|size| Case { direction, size, burst: USUAL_BURST, peers: 1 });
-        cases.extend(both.into_iter().flat_map(sizes));
+        for (direction, size) in both.into_iter().flat_map(|direction| Size::ALL.map(|size| (direction, size))) {
+            add(run, &one_peer, Case { direction, size, burst: USUAL_BURST, peers: 1 });
+        }
     }
     if wanted(Vary::Burst) {
         for (direction, size, burst) in each(both, ends, [1, 4, 8, 16, 64]) {
-            cases.push(Case { direction, size, burst, peers: 1 });
+            add(run, &one_peer, Case { direction, size, burst, peers: 1 });
         }
-    }
-    let mut world = World::new(1);
-    for case in cases {
-        run(&mut world, case, effort, &mut part);
     }
     if wanted(Vary::Peers) {
         // With everything measured, the cases of one peer have come with the sizes and the bursts.
         let one = vary.map(|_| 1);
         for peers in one.into_iter().chain([1_000, 100_000, 1_000_000]) {
             let before = system::resident_of_this();
-            world = World::new(peers);
+            let world = Rc::new(RefCell::new(World::new(peers)));
             // The clients' side is the harness's own.
             let clients = (peers * size_of::<Client>()) as u64;
             let grown = system::resident_of_this().saturating_sub(before + clients) as f64;
             if peers == 1_000_000 {
                 let quantity = Quantity::new("1000000 peers with sessions: resident for each", grown / 1e6, "bytes")
                     .at_most(1200.0);
-                part.quantities.push(quantity);
+                run.told(move |part| part.quantities.push(quantity.clone()));
             }
             for (direction, size, burst) in each(both, ends, [USUAL_BURST, 64]) {
-                run(&mut world, Case { direction, size, burst, peers }, effort, &mut part);
+                add(run, &world, Case { direction, size, burst, peers });
             }
         }
     }
-    part
 }
 
 fn each<const B: usize>(
@@ -123,45 +127,55 @@ fn each<const B: usize>(
     with_size.flat_map(move |(direction, size)| bursts.map(move |burst| (direction, size, burst)))
 }
 
-fn run(world: &mut World, case: Case, effort: Effort, part: &mut Part) {
-    let world = std::cell::RefCell::new(world);
-    let mut pair = Pair::new();
-    let mut other_pair = gotatun::Pair::new(crate::world::TUNNEL_MTU);
-    let turns = std::cell::RefCell::new(Turns::new(case));
-    let mut packets = Packets::new(case);
-    let mut others = Packets::new(case);
-    let contestant = |name, run| Contestant { name, packets: case.burst, run };
-    let mut contestants = vec![
-        contestant(
-            "jetway",
-            Box::new(|| turns.borrow_mut().run(*world.borrow_mut(), &mut packets)) as Box<dyn FnMut() -> Duration>,
-        ),
-        contestant("aead alone", Box::new(|| turns.borrow_mut().aead_alone(*world.borrow_mut(), &mut others))),
-    ];
+fn add(run: &mut Interleaved, world: &Rc<RefCell<World>>, case: Case) {
+    let turns = Rc::new(RefCell::new(Turns::new(case)));
+    let contestant = {
+        let (turns, mut packets) = (Rc::clone(&turns), Packets::new(case));
+        on_world(case, "jetway", world, move |world| turns.borrow_mut().run(world, &mut packets))
+    };
+    let aead_alone = {
+        let (turns, mut packets) = (Rc::clone(&turns), Packets::new(case));
+        on_world(case, AEAD_ALONE, world, move |world| turns.borrow_mut().aead_alone(world, &mut packets))
+    };
+    let mut contestants = vec![contestant, aead_alone];
     // The others keep no table of peers: who uses them brings one.
     if case.peers == 1 {
-        contestants.push(contestant("boringtun", Box::new(|| boringtun(&mut pair, case))));
-        contestants.push(contestant("gotatun", Box::new(|| gotatun(&mut other_pair, case))));
+        let (mut pair, mut other_pair) = (Pair::new(), gotatun::Pair::new(TUNNEL_MTU));
+        contestants.push(Contestant::new("boringtun", case.burst, move || boringtun(&mut pair, case)));
+        contestants.push(Contestant::new("gotatun", case.burst, move || gotatun(&mut other_pair, case)));
     }
-    let outcomes = compare(&mut contestants, effort);
-    drop(contestants);
-    assert!(turns.borrow().passed(), "{case:?}: the worker dropped packets: this measures nothing");
-    let scenario = case.direction.name();
-    for outcome in &outcomes {
-        let mut row = Row::new(scenario, outcome.name, outcome.nanoseconds, outcome.spread)
-            .size(case.size.name(), case.size.mean())
-            .flows(case.peers, Some(case.burst));
-        row.ratio = Some(ratio(outcome, &outcomes[0]));
-        part.rows.push(row);
-    }
-    let beyond: Vec<f64> = outcomes[0].rounds.iter().zip(&outcomes[1].rounds).map(|(turn, aead)| turn - aead).collect();
-    let (median, _) = crate::sample::median_and_spread(&mut beyond.clone());
-    let (_, spread) = crate::sample::median_and_spread(&mut beyond.clone());
-    let mut row = Row::new(format!("{scenario} beyond the AEAD"), "jetway", median, spread)
-        .size(case.size.name(), case.size.mean())
-        .flows(case.peers, Some(case.burst));
-    row.gbps = None;
-    part.rows.push(row);
+    run.compare(contestants, move |outcomes, part| {
+        assert!(turns.borrow().passed(), "{case:?}: the worker dropped packets: this measures nothing");
+        let scenario = case.direction.name();
+        let row = |scenario: String, peer, nanoseconds, spread| {
+            Row::new(scenario, peer, nanoseconds, spread)
+                .size(case.size.name(), case.size.mean())
+                .flows(case.peers, Some(case.burst))
+        };
+        for outcome in outcomes {
+            let mut row = row(scenario.to_owned(), outcome.name, outcome.nanoseconds, outcome.spread);
+            row.ratio = Some(ratio(outcome, &outcomes[0]));
+            part.rows.push(row);
+        }
+        let (median, spread) = difference(&outcomes[0], &outcomes[1]);
+        let beyond = row(format!("{scenario} beyond the AEAD"), "jetway", median, spread);
+        part.rows.push(Row { gbps: None, ..beyond });
+    });
+}
+
+/// A contestant that works on `world`. With many peers it has as many packets first, as far as caches have room for what these
+/// leave there.
+fn on_world(
+    case: Case,
+    name: &'static str,
+    world: &Rc<RefCell<World>>,
+    work: impl FnMut(&mut World) -> Duration + 'static,
+) -> Contestant {
+    let (work, world) = (Rc::new(RefCell::new(work)), Rc::clone(world));
+    let piece = move || work.borrow_mut()(&mut world.borrow_mut());
+    let again = piece.clone();
+    let pieces = if case.peers > 1 { case.peers.min(WARMTH) / case.burst } else { 0 };
+    Contestant::new(name, case.burst, piece).warmed(move || (0..pieces).for_each(|_| _ = again()))
 }
 
 /// Which client's packet comes next.
@@ -335,23 +349,17 @@ fn boringtun(pair: &mut Pair, case: Case) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Effort;
 
     #[test]
     fn every_kind_of_case_passes_all_its_packets() {
-        let mut world = World::new(300);
-        let mut part = Part::default();
-        let effort = Effort { rounds: 1, pieces: 3 };
-        for (direction, size, burst) in
-            each([Direction::Decrypt, Direction::Encrypt], [Size::Imix, Size::Fixed(1420)], [1, 64])
-        {
-            run(&mut world, Case { direction, size, burst, peers: 300 }, effort, &mut part);
+        let mut run = Interleaved::default();
+        let world = Rc::new(RefCell::new(World::new(300)));
+        for (direction, size, burst) in each(Direction::BOTH, [Size::Imix, Size::Fixed(1420)], [1, 64]) {
+            add(&mut run, &world, Case { direction, size, burst, peers: 300 });
         }
-        run(
-            &mut World::new(1),
-            Case { direction: Direction::Decrypt, size: Size::Imix, burst: 5, peers: 1 },
-            effort,
-            &mut part,
-        );
-        assert_eq!(part.rows.len(), 8 * 3 + 5);
+        let world = Rc::new(RefCell::new(World::new(1)));
+        add(&mut run, &world, Case { direction: Direction::Decrypt, size: Size::Imix, burst: 5, peers: 1 });
+        assert_eq!(run.measure_all(Effort { rounds: 2, pieces: 3 }).rows.len(), 8 * 3 + 5);
     }
 }

@@ -10,15 +10,14 @@ use clap::{Args, Parser, Subcommand};
 use jetway_aead::Backend;
 use jetway_engine::dpdk::device::Device;
 use jetway_engine::heap::HugePageHeap;
-use jetway_perf::devices::Devices;
-use jetway_perf::floors::Floors;
 use jetway_perf::result::{Part, Results};
 use jetway_perf::rfc2544::Site;
 use jetway_perf::sample::Effort;
+use jetway_perf::suite::{self, Suite};
 use jetway_perf::traffic::Size;
 use jetway_perf::{
-    acceptance, aead, budgets, compare, dispatch, dpdk, engine, generator, handshakes, micro, plot, probes, process,
-    publish, rfc2544, scale, sink, system, under_test, workers,
+    acceptance, aead, budgets, compare, engine, generator, plot, probes, process, publish, rfc2544, scale, sink,
+    under_test,
 };
 
 /// As the process `jetway` has it.
@@ -149,7 +148,7 @@ enum Command {
     },
     /// Everything that needs no namespace.
     All {
-        /// Seconds after which no further part begins.
+        /// Seconds after which no further pass begins.
         #[arg(long, default_value_t = 600)]
         within: u64,
     },
@@ -255,45 +254,23 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
 }
 
 fn measure(command: Command, global: &Global, effort: Effort, results: &mut Results) -> io::Result<()> {
-    let pinned = || {
-        if !system::pin(global.core) {
-            eprintln!("jetway-perf: cannot pin to core {}: contestants may be moved between cores", global.core);
-        }
-    };
+    let in_turns = |suite, results: &mut Results| take_turns(&[suite], global, effort, Duration::MAX, results);
     match command {
         // They have threads of their own, which the kernel shall spread.
         Command::Scale { peers } => results.extend(scale::measure(peers)),
         Command::Probes { servers } => results.extend(probes::measure(servers)?),
         Command::Process { peers, jetway } => results.extend(process::measure(&jetway, peers)?),
-        Command::Engine { vary } => {
-            pinned();
-            results.extend(engine::measure(vary, effort));
-        }
-        Command::Dispatch => {
-            pinned();
-            results.extend(dispatch::measure(effort));
-            let measure = |devices: &mut _, floors: &mut _| dispatch::measure_on_devices(devices, floors, effort);
-            results.extend(on_dpdk(global.core, measure)?);
-        }
-        Command::Dpdk => {
-            pinned();
-            let measure = |devices: &mut _, floors: &mut _| dpdk::measure(devices, floors, effort);
-            results.extend(on_dpdk(global.core, measure)?);
-        }
-        Command::Workers => results.extend(workers::measure(global.core, effort)),
+        Command::Engine { vary } => in_turns(Suite::Engine(vary), results)?,
+        Command::Dispatch => in_turns(Suite::Dispatch, results)?,
+        Command::Dpdk => in_turns(Suite::Dpdk, results)?,
+        Command::Workers => in_turns(Suite::Workers, results)?,
+        Command::Micro => in_turns(Suite::Micro, results)?,
+        Command::Handshakes => in_turns(Suite::Handshakes, results)?,
         Command::Pktgen { generator_core, trial, devices, generator_devices } => {
             let pair = |names: Vec<String>| <[String; 2]>::try_from(names).ok();
             let devices = pair(devices).zip(pair(generator_devices)).map(|(engine, generator)| [engine, generator]);
             let site = Site { core: global.core, generator_core, devices, seconds: trial };
             results.extend(rfc2544::measure(&site)?);
-        }
-        Command::Micro => {
-            pinned();
-            results.extend(micro::measure(effort));
-        }
-        Command::Handshakes => {
-            pinned();
-            results.extend(handshakes::measure(effort, global.core));
         }
         Command::All { within } => all(global, effort, Duration::from_secs(within), results)?,
         // `run` sees to what measures nothing.
@@ -309,11 +286,9 @@ fn measure(command: Command, global: &Global, effort: Effort, results: &mut Resu
     Ok(())
 }
 
-/// Everything, within what `make perf` has for it. What starts threads of its own comes before this one is bound to a core,
-/// and DPDK last: whatever it does to the process, nothing is measured without it behind it.
+/// Everything, within what `make perf` has for it. What starts threads of its own comes before this one is bound to a core.
 fn all(global: &Global, effort: Effort, within: Duration, results: &mut Results) -> io::Result<()> {
     let begun = Instant::now();
-    let core = global.core;
     let mut part = |name: &str, measure: &mut dyn FnMut() -> io::Result<Part>| {
         if begun.elapsed() > within {
             results.lacks(name, &format!("time: {} s were over", within.as_secs()));
@@ -329,25 +304,29 @@ fn all(global: &Global, effort: Effort, within: Duration, results: &mut Results)
     };
     part("scale", &mut || Ok(scale::measure(100_000)))?;
     part("probes", &mut || probes::measure(10_000))?;
-    part("workers", &mut || Ok(workers::measure(core, effort)))?;
-    part("pktgen", &mut || pktgen_on_memif(core))?;
-    part("micro", &mut || {
-        let is_pinned = system::pin(core);
-        let mut part = micro::measure(effort);
-        if !is_pinned {
-            part.lacks("anything on one core alone", &format!("the right to use core {core}"));
-        }
-        Ok(part)
-    })?;
-    part("handshakes", &mut || Ok(handshakes::measure(effort, core)))?;
-    part("engine", &mut || Ok(engine::measure(None, effort)))?;
-    part("dispatch", &mut || Ok(dispatch::measure(effort)))?;
-    part("dpdk", &mut || {
-        on_dpdk(core, |devices, floors| {
-            let mut part = dispatch::measure_on_devices(devices, floors, effort)?;
-            part.extend(dpdk::measure(devices, floors, effort)?);
-            Ok(part)
-        })
+    part("pktgen", &mut || pktgen_on_memif(global.core))?;
+    let groups = Suite::groups();
+    for (number, suites) in groups.iter().enumerate() {
+        let left = within.saturating_sub(begun.elapsed()) / (groups.len() - number) as u32;
+        take_turns(suites, global, effort, left, results)?;
+    }
+    Ok(())
+}
+
+/// Measures these suites, and adds to `results` what they found.
+fn take_turns(
+    suites: &[Suite],
+    global: &Global,
+    effort: Effort,
+    within: Duration,
+    results: &mut Results,
+) -> io::Result<()> {
+    let before = results.clone();
+    suite::measure(suites, global.core, effort, within, |part| {
+        *results = before.clone();
+        results.extend(part);
+        // If this is interrupted, what is known by then is kept.
+        write_json(results, global)
     })
 }
 
@@ -362,14 +341,6 @@ fn pktgen_on_memif(core: usize) -> io::Result<Part> {
             Ok(part)
         }
     }
-}
-
-/// What `measure` does on DPDK's devices in memory, with testpmd's own forwarding in turns with it.
-fn on_dpdk(core: usize, measure: impl FnOnce(&mut Devices, &mut Floors) -> io::Result<Part>) -> io::Result<Part> {
-    let (mut devices, mut floors) = (Devices::start(core, &[])?, Floors::new(core));
-    let mut part = measure(&mut devices, &mut floors)?;
-    floors.finish(&mut part);
-    Ok(part)
 }
 
 fn show(results: &Results, global: &Global) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,8 +21,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::aead;
-use crate::result::{Part, Row};
-use crate::sample::{Contestant, Effort, compare};
+use crate::interleave::Interleaved;
+use crate::result::Row;
+use crate::sample::Contestant;
 use crate::traffic::{self, SERVER};
 use crate::world;
 
@@ -30,62 +32,65 @@ const PIECE: usize = 1024;
 /// Sizes of tables: a small one, and those that leave the caches one after the other.
 const TABLES: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
 
-/// Measures all of them.
-pub fn measure(effort: Effort) -> Part {
-    let mut bench = Bench { part: Part::default(), effort };
+/// Prepares all of them.
+pub fn prepare(run: &mut Interleaved) {
+    let mut bench = Bench { run };
     bench.packets();
     bench.wireguard();
     bench.tables();
-    aead::measure(effort, &mut bench.part);
-    bench.part
+    aead::prepare(run);
 }
 
-struct Bench {
-    part: Part,
-    effort: Effort,
+struct Bench<'a> {
+    run: &'a mut Interleaved,
 }
 
-impl Bench {
+impl Bench<'_> {
     /// `operation` alone, told the number of its call.
-    fn one<R>(&mut self, name: &str, flows: usize, mut operation: impl FnMut(usize) -> R) {
-        let run = Box::new(|| {
+    fn one<R: 'static>(&mut self, name: &'static str, flows: usize, mut operation: impl FnMut(usize) -> R + 'static) {
+        let contestant = Contestant::new("jetway", PIECE, move || {
             let start = Instant::now();
             for number in 0..PIECE {
                 black_box(operation(black_box(number)));
             }
             start.elapsed()
         });
-        let outcome = compare(&mut [Contestant { name: "jetway", packets: PIECE, run }], self.effort).remove(0);
-        let row = Row::new(name, outcome.name, outcome.nanoseconds, outcome.spread).flows(flows, None);
-        self.part.rows.push(row);
+        self.run.compare(vec![contestant], move |outcomes, part| {
+            let rows = outcomes
+                .iter()
+                .map(|outcome| Row::new(name, outcome.name, outcome.nanoseconds, outcome.spread).flows(flows, None));
+            part.rows.extend(rows);
+        });
     }
 
     fn packets(&mut self) {
         let packet = traffic::packet(SERVER, traffic::client(0), 1420, 0);
         let frame = traffic::frame(1, &packet);
-        self.one("parse frame and IPv4", 1, |_| {
+        self.one("parse frame and IPv4", 1, move |_| {
             let frame_of = Frame::parse(black_box(&frame)).expect("a frame");
             Parsed::from_payload(frame_of.ethertype, frame_of.payload(&frame))
         });
-        self.one("parse inner IPv4", 1, |_| Parsed::from_ip(black_box(&packet)));
-        let parsed = Parsed::from_ip(&packet).expect("a packet");
-        self.one("verify header checksum", 1, |_| parsed.verify_header_checksum(black_box(&packet)));
-        self.one("checksum 1420 bytes", 1, |_| checksum::checksum(black_box(&packet)));
+        let inner = packet.clone();
+        self.one("parse inner IPv4", 1, move |_| Parsed::from_ip(black_box(&inner)));
+        let (parsed, inner) = (Parsed::from_ip(&packet).expect("a packet"), packet.clone());
+        self.one("verify header checksum", 1, move |_| parsed.verify_header_checksum(black_box(&inner)));
+        self.one("checksum 1420 bytes", 1, move |_| checksum::checksum(black_box(&packet)));
     }
 
     fn wireguard(&mut self) {
         let layout = world::layout(2);
         let indices: Vec<_> = (0..PIECE).map(|n| layout.encode(WorkerId(n as u16 % 2), SlotIndex(n as u32))).collect();
-        self.one("index decode", PIECE, |number| layout.decode(indices[number]));
+        self.one("index decode", PIECE, move |number| layout.decode(indices[number]));
         let (mut window, mut spare, mut counter) = (ReplayWindow::default(), SpareWindows::new(1), 0);
-        self.one("replay check", 1, |_| {
+        self.one("replay check", 1, move |_| {
             counter += 1;
             window.accept(counter, &mut spare)
         });
         let peer = world::peer(0);
         world::give_session(0, &peer, aead::chosen());
-        self.one("peer's session", 1, |_| peer.sending_session().is_some());
-        self.one("peer's endpoint", 1, |_| peer.endpoint.load());
+        let same = Arc::clone(&peer);
+        self.one("peer's session", 1, move |_| same.sending_session().is_some());
+        self.one("peer's endpoint", 1, move |_| peer.endpoint.load());
     }
 
     /// What a flood of handshake messages costs: most are refused by their mac1, and the rest is asked for cookies.
@@ -127,13 +132,13 @@ impl Bench {
         let peers: Vec<_> = (0..entries.min(64)).map(world::peer).collect();
         let net = |number| IpNet::from(IpAddr::V4(traffic::client(number)));
         let net_v6 = |number| IpNet::from(IpAddr::V6(traffic::client_v6(number)));
-        let table: Lpm<_> = (0..entries)
-            .flat_map(|number| [net(number), net_v6(number)].map(|net| (net, Arc::clone(&peers[number % peers.len()]))))
-            .collect();
+        let of_both = |number| [net(number), net_v6(number)].map(|net| (net, Arc::clone(&peers[number % peers.len()])));
+        let table: Rc<Lpm<_>> = Rc::new((0..entries).flat_map(of_both).collect());
         let addresses: Vec<_> = order.iter().map(|number| IpAddr::V4(traffic::client(*number))).collect();
-        self.one("allowed IPs lookup, IPv4", entries, |number| table.lookup(addresses[number]).map(Arc::as_ptr));
+        let same = Rc::clone(&table);
+        self.one("allowed IPs lookup, IPv4", entries, move |number| same.lookup(addresses[number]).map(Arc::as_ptr));
         let addresses: Vec<_> = order.iter().map(|number| IpAddr::V6(traffic::client_v6(*number))).collect();
-        self.one("allowed IPs lookup, IPv6", entries, |number| table.lookup(addresses[number]).map(Arc::as_ptr));
+        self.one("allowed IPs lookup, IPv6", entries, move |number| table.lookup(addresses[number]).map(Arc::as_ptr));
     }
 
     fn routes(&mut self, entries: usize, order: &[usize]) {
@@ -142,7 +147,7 @@ impl Bench {
         let net = |number: usize| IpNet::new(IpAddr::V4(address(number)), 24).expect("24 bits of 32").trunc();
         let table: Lpm<_> = (0..entries).map(|number| (net(number), route)).collect();
         let addresses: Vec<_> = order.iter().map(|number| IpAddr::V4(address(*number))).collect();
-        self.one("route lookup, /24s", entries, |number| table.lookup(addresses[number]).is_some());
+        self.one("route lookup, /24s", entries, move |number| table.lookup(addresses[number]).is_some());
     }
 
     fn sessions(&mut self, entries: usize, order: &[usize]) {
@@ -157,7 +162,8 @@ impl Bench {
             assert!(slots.install(slot, Box::new(receiver)).is_none(), "its page is there");
         }
         // As a worker does before it decrypts: the session, whose it is, and whether it is still good.
-        self.one("session lookup", entries, |number| {
+        let order = order.to_vec();
+        self.one("session lookup", entries, move |number| {
             let receiver = slots.get(SlotIndex(order[number] as u32))?;
             (!receiver.peer.is_removed() && !receiver.session.is_expired(world::NOW)).then_some(receiver.peer.tunnel)
         });
@@ -173,15 +179,18 @@ fn order(entries: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Effort;
 
     #[test]
     fn every_lookup_finds_what_it_looks_for() {
-        let mut bench = Bench { part: Part::default(), effort: Effort { rounds: 1, pieces: 1 } };
+        let mut run = Interleaved::default();
+        let mut bench = Bench { run: &mut run };
         bench.packets();
         bench.wireguard();
         bench.flood();
         bench.allowed_ips(100, &order(100));
         bench.sessions(100, &order(100));
-        assert!(bench.part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", bench.part.rows);
+        let part = run.measure_all(Effort { rounds: 1, pieces: 1 });
+        assert!(part.rows.len() > 10 && part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", part.rows);
     }
 }

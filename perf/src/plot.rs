@@ -7,6 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::engine::AEAD_ALONE;
 use crate::result::{Results, Row, USUAL_BURST};
 
 /// Width and height of a picture.
@@ -63,7 +64,7 @@ struct Line {
 
 /// Whole turns and others' same work, by direction and size, with one peer.
 fn turns(results: &Results) -> Bars {
-    let series = ["jetway", "aead alone", "boringtun", "gotatun"].map(str::to_owned).to_vec();
+    let series = ["jetway", AEAD_ALONE, "boringtun", "gotatun"].map(str::to_owned).to_vec();
     let group = |direction: &str, size: &str| {
         let value = |peer: &String| results.row(direction, size, Some(1), peer).map(|row| row.ns_per_packet);
         (format!("{direction} {size}"), series.iter().map(value).collect::<Vec<_>>())

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use crate::engine::AEAD_ALONE;
 use crate::plot;
 use crate::result::{Better, Quantity, Results, Row};
 
@@ -69,7 +70,7 @@ fn write_section(text: &mut String, results: &Results) -> std::fmt::Result {
         for size in SIZES {
             let row = |peer| results.row(scenario, size, Some(1), peer);
             let Some(ours) = row("jetway") else { continue };
-            let alone = row("aead alone").map_or("-".to_owned(), |row| format!("{:.0}", row.ns_per_packet));
+            let alone = row(AEAD_ALONE).map_or("-".to_owned(), |row| format!("{:.0}", row.ns_per_packet));
             let other = |peer| {
                 row(peer).map_or("-".to_owned(), |row| {
                     format!("{:.0} ({:.2} times as long)", row.ns_per_packet, row.ratio.unwrap_or_default())

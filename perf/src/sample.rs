@@ -34,13 +34,27 @@ pub fn clock_cost() -> Duration {
 }
 
 /// One contestant of a comparison: does a piece of work on so many packets and says how long it took.
-pub struct Contestant<'a> {
+pub struct Contestant {
     /// Its name in the results.
     pub name: &'static str,
     /// Packets of one piece of work.
     pub packets: usize,
     /// Prepares a piece of work, does it, and returns how long only the work took.
-    pub run: Box<dyn FnMut() -> Duration + 'a>,
+    run: Box<dyn FnMut() -> Duration>,
+    /// Brings into the caches what pieces that were long ago left there.
+    warm: Box<dyn FnMut()>,
+}
+
+impl Contestant {
+    /// A contestant of this name.
+    pub fn new(name: &'static str, packets: usize, run: impl FnMut() -> Duration + 'static) -> Self {
+        Self { name, packets, run: Box::new(run), warm: Box::new(|| ()) }
+    }
+
+    /// The same, whose memory is too large for one round to warm it: `warm` does.
+    pub fn warmed(self, warm: impl FnMut() + 'static) -> Self {
+        Self { warm: Box::new(warm), ..self }
+    }
 }
 
 /// What a contestant needed.
@@ -66,26 +80,48 @@ pub struct Effort {
     pub pieces: usize,
 }
 
-/// Lets the contestants take turns and gives nanoseconds a packet for each.
-pub fn compare(contestants: &mut [Contestant<'_>], effort: Effort) -> Vec<Outcome> {
-    let clock = clock_cost();
-    let mut rounds: Vec<Vec<f64>> = contestants.iter().map(|_| Vec::with_capacity(effort.rounds)).collect();
-    let mut times = Vec::with_capacity(effort.pieces);
-    // The first round warms caches and predictors and is not counted.
-    for round in 0..=effort.rounds {
-        for (contestant, rounds) in contestants.iter_mut().zip(&mut rounds) {
-            times.clear();
-            times.extend((0..effort.pieces).map(|_| (contestant.run)().saturating_sub(clock)));
-            if round > 0 {
-                rounds.push(median_nanoseconds(&mut times) / contestant.packets as f64);
+/// Contestants that take turns.
+pub struct Comparison {
+    contestants: Vec<Contestant>,
+    /// Nanoseconds a packet in each round, for each contestant.
+    rounds: Vec<Vec<f64>>,
+}
+
+impl Comparison {
+    /// No round yet.
+    pub fn new(contestants: Vec<Contestant>) -> Self {
+        Self { rounds: contestants.iter().map(|_| Vec::new()).collect(), contestants }
+    }
+
+    /// Makes more rounds, after one that warms caches and predictors and is not counted.
+    pub fn visit(&mut self, effort: Effort) {
+        let clock = clock_cost();
+        let mut times = Vec::with_capacity(effort.pieces);
+        self.contestants.iter_mut().for_each(|contestant| (contestant.warm)());
+        for round in 0..=effort.rounds {
+            for (contestant, rounds) in self.contestants.iter_mut().zip(&mut self.rounds) {
+                times.clear();
+                times.extend((0..effort.pieces).map(|_| (contestant.run)().saturating_sub(clock)));
+                if round > 0 {
+                    rounds.push(median_nanoseconds(&mut times) / contestant.packets as f64);
+                }
             }
         }
     }
-    let outcome = |(contestant, rounds): (&Contestant<'_>, Vec<f64>)| {
-        let (nanoseconds, spread) = median_and_spread(&mut rounds.clone());
-        Outcome { name: contestant.name, nanoseconds, spread, rounds }
-    };
-    contestants.iter().zip(rounds).map(outcome).collect()
+
+    /// What each contestant needed in all rounds so far.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let outcome = |(contestant, rounds): (&Contestant, &Vec<f64>)| {
+            let (nanoseconds, spread) = median_and_spread(&mut rounds.clone());
+            Outcome { name: contestant.name, nanoseconds, spread, rounds: rounds.clone() }
+        };
+        self.contestants.iter().zip(&self.rounds).map(outcome).collect()
+    }
+}
+
+/// The median over the rounds of how much longer one contestant needs than another, and its spread.
+pub fn difference(of: &Outcome, from: &Outcome) -> (f64, f64) {
+    median_and_spread(&mut of.rounds.iter().zip(&from.rounds).map(|(of, from)| of - from).collect::<Vec<_>>())
 }
 
 /// The median over the rounds of one contestant's time by another's.
@@ -101,12 +137,15 @@ mod tests {
     #[test]
     fn a_few_interrupted_pieces_do_not_move_a_figure() {
         let mut number = 0;
-        let run = Box::new(move || {
+        let run = move || {
             number += 1;
             if number % 5 == 0 { Duration::from_millis(4) } else { Duration::from_micros(64) }
-        });
-        let mut contestants = [Contestant { name: "steady", packets: 64, run }];
-        let outcome = compare(&mut contestants, Effort { rounds: 5, pieces: 11 }).remove(0);
+        };
+        let mut comparison = Comparison::new(vec![Contestant::new("steady", 64, run)]);
+        for rounds in [3, 2] {
+            comparison.visit(Effort { rounds, pieces: 11 });
+        }
+        let outcome = comparison.outcomes().remove(0);
         assert!((900.0..=1000.0).contains(&outcome.nanoseconds), "{outcome:?}");
         assert_eq!(outcome.rounds.len(), 5);
     }

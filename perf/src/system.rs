@@ -37,6 +37,13 @@ pub fn resident_of_this() -> u64 {
     resident("self").unwrap_or_default()
 }
 
+/// Bytes of memory that can be used without others having to give theirs back; 0 if the kernel does not say.
+pub fn available_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    kibibytes.and_then(|number| number.parse().ok()).map_or(0, |number: u64| number * 1024)
+}
+
 /// The CPU time that this thread has used: unlike the wall clock it stands still while another program has the core.
 pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

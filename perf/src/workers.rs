@@ -1,6 +1,5 @@
 //! Two workers beside one: each on a core of its own, with its own peer, or both encrypting for one fat tunnel.
 
-use jetway_pipelines::dispatch::service::Services;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use jetway_engine::links::{self, OtherEnds};
 use jetway_engine::worker::Worker;
 use jetway_pipelines::buffer::HeapBuf;
 use jetway_pipelines::counters::WorkerCounters;
+use jetway_pipelines::dispatch::service::Services;
 use jetway_pipelines::ids::{SlotIndex, WorkerId};
 use jetway_pipelines::path::slots::Page;
 use jetway_pipelines::path::{Command, Pipeline, Settings};
@@ -19,6 +19,7 @@ use jetway_sync::published::Publisher;
 
 use crate::aead;
 use crate::engine::Direction;
+use crate::interleave::{Interleaved, Measurement};
 use crate::line::{Line, refill};
 use crate::result::{Part, Quantity, Row};
 use crate::sample::{Effort, median_and_spread, median_nanoseconds};
@@ -55,55 +56,71 @@ impl Load {
     }
 }
 
-/// Measures two workers beside one, on `core` and another core.
-pub fn measure(core: usize, effort: Effort) -> Part {
-    let mut part = Part::default();
+/// Prepares two workers beside one, on `core` and another core.
+pub fn prepare(core: usize, run: &mut Interleaved) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let Some(second) = cores.into_iter().map(|core| core.id).find(|other| *other != core) else {
-        part.lacks("two workers beside one", "a second core");
-        return part;
+        return run.told(|part| part.lacks("two workers beside one", "a second core"));
     };
     for load in [Load::OwnPeer(Direction::Decrypt), Load::OwnPeer(Direction::Encrypt), Load::OneTunnel] {
-        run(load, [core, second], effort, &mut part);
+        run.add(TwoWorkers { team: Team::new(load), load, cores: [core, second], rounds: Vec::new(), wanted: 0 });
     }
-    part
 }
 
-fn run(load: Load, cores: [usize; 2], effort: Effort, part: &mut Part) {
-    let Team { mut members, _publisher, _others } = Team::new(load);
-    let mut rounds = Vec::new();
-    // As many pieces as elsewhere, in more and shorter rounds: a clock that drifts then treats both alike.
-    let effort = Effort { rounds: effort.rounds * 4, pieces: effort.pieces.div_ceil(4) };
-    // The first warms caches and predictors and is not counted.
-    let _ = round(&mut members, cores, effort.pieces);
-    for _ in 0..effort.rounds * TRIES {
-        rounds.push(round(&mut members, cores, effort.pieces));
-        if rounds.iter().filter(|round| round.counts()).count() == effort.rounds {
-            break;
+/// Two workers under one load.
+struct TwoWorkers {
+    team: Team,
+    load: Load,
+    cores: [usize; 2],
+    rounds: Vec<Round>,
+    /// How many rounds should count.
+    wanted: usize,
+}
+
+impl Measurement for TwoWorkers {
+    fn visit(&mut self, effort: Effort) {
+        // As many pieces as elsewhere, in more and shorter rounds: a clock that drifts then treats both alike.
+        let effort = Effort { rounds: effort.rounds * 4, pieces: effort.pieces.div_ceil(4) };
+        let mut round = || round(&mut self.team.members, self.cores, effort.pieces);
+        // The first warms caches and predictors and is not counted.
+        let _ = round();
+        self.wanted += effort.rounds;
+        let mut counted = 0;
+        for _ in 0..effort.rounds * TRIES {
+            let round = round();
+            counted += usize::from(round.counts());
+            self.rounds.push(round);
+            if counted == effort.rounds {
+                break;
+            }
         }
     }
-    tell(load, &rounds, effort, part);
+
+    fn tell(&self, part: &mut Part) {
+        tell(self.load, &self.rounds, self.wanted, part);
+    }
 }
 
-/// One worker alone, while the other sleeps, then both together.
+/// Each worker alone, while the other sleeps, then both together.
 fn round(members: &mut [Member; 2], cores: [usize; 2], pieces: usize) -> Round {
-    let (start, gates) = (Barrier::new(2), [Gate::default(), Gate::default()]);
+    let (turn, gates) = (Barrier::new(2), [Gate::default(), Gate::default()]);
     let run = |member: &mut Member, core| {
         system::pin(core);
         let mut alone = Vec::new();
-        if member.number == 0 {
-            alone = member.pieces(&gates[0], 1, pieces);
+        for number in 0..2 {
+            if member.number == number {
+                alone = member.pieces(&gates[0], 1, pieces);
+            }
+            turn.wait();
         }
-        start.wait();
         (alone, member.pieces(&gates[1], 2, pieces))
     };
     let [zero, one] = members;
-    let ((alone, first), (_, second)) = std::thread::scope(|scope| {
+    let [first, second] = std::thread::scope(|scope| {
         let threads = [scope.spawn(|| run(zero, cores[0])), scope.spawn(|| run(one, cores[1]))];
-        let [first, second] = threads.map(|thread| thread.join().expect("no worker panics"));
-        (first, second)
+        threads.map(|thread| thread.join().expect("no worker panics"))
     });
-    Round::of(&alone, &first, &second)
+    Round::of([&first.0, &second.0], [&first.1, &second.1])
 }
 
 /// The time of a piece by the wall clock, and how much of it the thread had its core.
@@ -129,22 +146,28 @@ struct Round {
 }
 
 impl Round {
-    /// Of the pieces of one alone, and of both together, of which those at the same place happened at the same time.
-    fn of(alone: &[Piece], first: &[Piece], second: &[Piece]) -> Self {
-        let pairs: Vec<_> = first.iter().zip(second).collect();
+    /// Of the pieces of each alone, and of both together, of which those at the same place happened at the same time.
+    ///
+    /// One worker is what both cores are on average: neighbours on the host may slow down one of them for a while, which says
+    /// nothing of what two workers take from each other.
+    fn of(alone: [&[Piece]; 2], together: [&[Piece]; 2]) -> Self {
+        let pairs: Vec<_> = together[0].iter().zip(together[1]).collect();
         let whole_pairs: Vec<_> = pairs.iter().filter(|(a, b)| a.is_whole() && b.is_whole()).copied().collect();
-        let whole_alone: Vec<_> = alone.iter().filter(|piece| piece.is_whole()).collect();
-        let whole = whole_pairs.len().min(whole_alone.len());
+        let whole_alone = alone.map(|pieces| pieces.iter().filter(|piece| piece.is_whole()).collect::<Vec<_>>());
+        let whole = whole_pairs.len().min(whole_alone[0].len()).min(whole_alone[1].len());
         let mut round = Self { one: 0.0, two: 0.0, whole, pieces: pairs.len() };
         // Where too few are whole, all of them have to say something.
-        let (pairs, alone) = if round.counts() { (whole_pairs, whole_alone) } else { (pairs, alone.iter().collect()) };
+        let (pairs, alone) = match round.counts() {
+            true => (whole_pairs, whole_alone),
+            false => (pairs, alone.map(|pieces| pieces.iter().collect())),
+        };
         let nanoseconds = |times: Vec<Duration>| median_nanoseconds(&mut { times }) / (BURST * TURNS) as f64;
-        let [a, b] = [
-            nanoseconds(pairs.iter().map(|pair| pair.0.wall).collect()),
-            nanoseconds(pairs.iter().map(|pair| pair.1.wall).collect()),
-        ];
-        round.one = nanoseconds(alone.iter().map(|piece| piece.wall).collect());
-        round.two = 1.0 / (1.0 / a + 1.0 / b);
+        let rate = |times| 1.0 / nanoseconds(times);
+        let [first, second] = alone.map(|pieces| rate(pieces.iter().map(|piece| piece.wall).collect()));
+        round.one = 2.0 / (first + second);
+        let first = rate(pairs.iter().map(|pair| pair.0.wall).collect());
+        let second = rate(pairs.iter().map(|pair| pair.1.wall).collect());
+        round.two = 1.0 / (first + second);
         round
     }
 
@@ -154,9 +177,9 @@ impl Round {
     }
 }
 
-fn tell(load: Load, rounds: &[Round], effort: Effort, part: &mut Part) {
+fn tell(load: Load, rounds: &[Round], wanted: usize, part: &mut Part) {
     let mut counted: Vec<_> = rounds.iter().filter(|round| round.counts()).collect();
-    let is_judged = counted.len() * 2 >= effort.rounds;
+    let is_judged = counted.len() * 2 >= wanted;
     if !is_judged {
         counted = rounds.iter().collect();
     }
@@ -314,20 +337,29 @@ mod tests {
         let (whole, torn) = (piece(256, 1.0), piece(2560, 0.1));
         let mut first = vec![whole; 20];
         first[..12].fill(torn);
-        let round = Round::of(&[whole; 20], &first, &[whole; 20]);
+        let round = Round::of([&[whole; 20]; 2], [&first, &[whole; 20]]);
         assert!(round.counts() && round.whole == 8, "{round:?}");
         assert!((round.one / round.two - 2.0).abs() < 1e-9, "{round:?}");
         first[..13].fill(torn);
-        let round = Round::of(&[whole; 20], &first, &[whole; 20]);
+        let round = Round::of([&[whole; 20]; 2], [&first, &[whole; 20]]);
         assert!(!round.counts() && round.one / round.two < 1.2, "{round:?}");
     }
 
     #[test]
+    fn a_core_that_is_slower_than_the_other_takes_nothing_from_what_two_workers_do() {
+        let (fast, slow) = ([piece(200, 1.0); 20], [piece(300, 1.0); 20]);
+        let round = Round::of([&fast, &slow], [&fast, &slow]);
+        assert!((round.one / round.two - 2.0).abs() < 1e-9, "{round:?}");
+        let slower = [piece(400, 1.0); 20];
+        let round = Round::of([&fast, &slow], [&slower, &slow]);
+        assert!(round.one / round.two < 1.5, "{round:?}");
+    }
+
+    #[test]
     fn both_workers_pass_all_their_packets_whatever_they_carry() {
-        let mut part = Part::default();
-        for load in [Load::OwnPeer(Direction::Decrypt), Load::OwnPeer(Direction::Encrypt), Load::OneTunnel] {
-            run(load, [0, 0], Effort { rounds: 1, pieces: 2 }, &mut part);
-        }
+        let mut run = Interleaved::default();
+        prepare(0, &mut run);
+        let part = run.measure_all(Effort { rounds: 1, pieces: 2 });
         assert_eq!(part.rows.len(), 6);
         assert!(part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", part.rows);
     }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::result::{Results, Row};
+use crate::engine::AEAD_ALONE;
+use crate::result::{Quantity, Results, Row};
 use crate::sample::median_and_spread;
 
 /// A change below this share is never called one: rounds of one run agree better than two runs do.
@@ -21,8 +22,10 @@ pub struct Comparison {
     pub goals_lost: Vec<String>,
     /// How many figures of both runs stayed within noise.
     pub steady: usize,
-    /// Figures that only the earlier run has.
+    /// Figures and goals that only the earlier run has.
     pub gone: Vec<String>,
+    /// The AEADs of both runs, if they differ: then much of what changed is theirs.
+    pub aeads: Option<[String; 2]>,
 }
 
 /// A figure that changed.
@@ -66,11 +69,17 @@ pub fn compare(before: &Results, after: &Results) -> Comparison {
         }
     }
     comparison.gone = before.rows.iter().filter(|row| counterpart(row, after).is_none()).map(name).collect();
+    comparison.aeads = (before.aead != after.aead).then(|| [before.aead.clone(), after.aead.clone()]);
     for quantity in before.quantities.iter().filter(|quantity| quantity.is_met() == Some(true)) {
-        let later = after.quantities.iter().find(|later| later.name == quantity.name);
-        if let Some(later) = later.filter(|later| later.is_met() == Some(false)) {
-            let (name, unit) = (&quantity.name, &quantity.unit);
-            comparison.goals_lost.push(format!("{name}: {:.3} -> {:.3} {unit}", quantity.value, later.value));
+        let Quantity { name, value, unit, goal, better } = quantity;
+        let later = after.quantities.iter().find(|later| later.name == *name && later.goal.is_some());
+        let Some(later) = later else {
+            comparison.gone.push(format!("the goal of {name}"));
+            continue;
+        };
+        // A goal that was moved meanwhile excuses nothing.
+        if (Quantity { goal: *goal, better: *better, ..later.clone() }).is_met() == Some(false) {
+            comparison.goals_lost.push(format!("{name}: {value:.3} -> {:.3} {unit}", later.value));
         }
     }
     comparison
@@ -84,6 +93,9 @@ impl Comparison {
 
     /// Writes it for people.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if let Some([one, other]) = &self.aeads {
+            writeln!(out, "ANOTHER AEAD: {one} -> {other}")?;
+        }
         writeln!(out, "the machine itself: others' code takes {:.3} times as long", self.drift)?;
         for (word, changes) in [("SLOWER", &self.slower), ("faster", &self.faster)] {
             for Change { name, nanoseconds: [one, other], factor, noise } in changes {
@@ -102,8 +114,9 @@ impl Comparison {
     }
 }
 
+/// Whether it is a figure of our code, which the AEAD alone is too.
 fn is_ours(row: &Row) -> bool {
-    row.peer.starts_with("jetway")
+    row.peer.starts_with("jetway") || row.peer == AEAD_ALONE
 }
 
 fn key(row: &Row) -> (&str, &str, Option<usize>, Option<usize>, &str) {
@@ -124,7 +137,6 @@ fn name(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::Quantity;
 
     fn run(rows: &[(&str, &str, f64, f64)]) -> Results {
         let row = |(scenario, peer, ns, spread): &(&str, &str, f64, f64)| Row::new(*scenario, peer, *ns, *spread);
@@ -154,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn an_aead_of_ours_that_got_slower_is_no_slower_machine() {
+        let before = run(&[("a", "jetway", 100.0, 0.0), ("a", AEAD_ALONE, 50.0, 0.0), ("a", "boringtun", 200.0, 0.0)]);
+        let after = run(&[("a", "jetway", 150.0, 0.0), ("a", AEAD_ALONE, 100.0, 0.0), ("a", "boringtun", 200.0, 0.0)]);
+        assert_eq!(names(&compare(&before, &after).slower), ["a by jetway", "a by aead alone"]);
+    }
+
+    #[test]
     fn between_cpus_only_ratios_within_a_run_count() {
         let with_ratio = |cpu: &str, ours, others, ratio| {
             let mut run = run(&[("a", "jetway", ours, 0.0), ("a", "boringtun", others, 0.0)]);
@@ -173,6 +192,18 @@ mod tests {
         assert!(!compare(&with(2.5), &with(1.9)).is_good());
         assert!(compare(&with(2.5), &with(2.0)).is_good());
         assert!(compare(&with(1.0), &with(0.9)).is_good(), "it was missed before");
+    }
+
+    #[test]
+    fn a_goal_that_was_lowered_is_lost_and_one_that_is_no_longer_judged_is_told() {
+        let with = |quantities| Results { quantities, ..run(&[]) };
+        let met = || with(vec![Quantity::new("q", 2.5, "x").at_least(2.0)]);
+        let lowered = with(vec![Quantity::new("q", 1.9, "x").at_least(1.0)]);
+        assert_eq!(compare(&met(), &lowered).goals_lost.len(), 1);
+        for after in [vec![], vec![Quantity::new("q", 2.5, "x")]] {
+            assert_eq!(compare(&met(), &with(after)).gone, ["the goal of q"]);
+        }
+        assert!(compare(&met(), &met()).gone.is_empty());
     }
 
     #[test]

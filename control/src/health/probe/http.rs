@@ -1,5 +1,6 @@
 //! Asks for a page by HTTP/1.1 (RFC 9112) and looks at the status of the answer.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -51,9 +52,9 @@ struct Head {
 
 /// Parses a head; `None` if there is more to come.
 fn parse(head: &[u8], load_field: Option<&str>) -> Result<Option<Head>, ProbeError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(head) {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut fields) {
         Ok(httparse::Status::Complete(length)) => {
             let named = |name: &str| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
             let load = load_field.and_then(named).and_then(|field| load::in_field(field.value));

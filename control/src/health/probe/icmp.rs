@@ -9,7 +9,7 @@ use jetway_pipelines::packet::checksum::checksum;
 use jetway_pipelines::packet::icmp::{self, Icmp};
 use jetway_pipelines::packet::icmpv6;
 use jetway_pipelines::packet::ipv4::Ipv4;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
@@ -17,6 +17,9 @@ use super::ProbeError;
 
 /// Bytes of an echo: the header and the token that tells it from others.
 const ECHO: usize = icmp::HEADER_LENGTH + size_of::<Token>();
+/// Bytes of packets that wait for the thread, at most: the replies to all probes that may be under way at once. Those that are
+/// lost for want of room would tell of servers that do not answer.
+const ROOM: usize = 4 << 20;
 /// What an echo brings back: random, so that nobody answers for a server without having seen the question.
 type Token = u128;
 
@@ -91,7 +94,12 @@ impl Raw {
             IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6),
         };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let socket = std::net::UdpSocket::from(socket(family, SockType::Raw, flags, protocol)?);
+        let socket = socket(family, SockType::Raw, flags, protocol)?;
+        // Beyond the system's limit it takes a privilege of its own; within the limit it is there for everybody.
+        if setsockopt(&socket, sockopt::RcvBufForce, &ROOM).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &ROOM)?;
+        }
+        let socket = std::net::UdpSocket::from(socket);
         Ok(Self { socket: UdpSocket::from_std(socket)?, waiting: Waiting::default() })
     }
 

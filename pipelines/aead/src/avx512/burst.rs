@@ -6,8 +6,7 @@
 use std::mem::MaybeUninit;
 use std::slice;
 
-use super::chacha20::GROUP;
-use super::packets::{Packets, WINDOW, text_length};
+use super::packets::{Order, Row, WINDOW, text_length};
 use super::sixteen::Sixteen;
 use super::stream;
 use super::tag;
@@ -37,16 +36,18 @@ pub(crate) fn open_burst(jobs: &mut [OpenJob<'_>]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn seal_window(jobs: &mut [SealJob<'_>]) {
-    let Some(any_key) = jobs.first().map(|job| job.key) else { return };
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::seal_burst(jobs);
     }
-    let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
-    let mut packets = Packets::new(any_key);
-    packets.take(buffers);
-    // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
-    unsafe { seal(&packets) };
-    if packets.count < jobs.len() {
+    let order = Order::of(jobs);
+    let mut place = MaybeUninit::uninit();
+    for (places, count) in order.rows() {
+        let row = Row::take(jobs, places, count);
+        // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
+        unsafe { seal(&row, &mut place) };
+    }
+    Sixteen::wipe(&mut place);
+    if order.count < jobs.len() {
         let others = jobs.iter_mut().filter(|job| text_length(job.buffer.len()).is_none());
         others.for_each(|job| aws_lc::seal_burst(slice::from_mut(job)));
     }
@@ -54,21 +55,22 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn open_window(jobs: &mut [OpenJob<'_>]) {
-    let Some(any_key) = jobs.first().map(|job| job.key) else { return };
     if !is_worthwhile(jobs.len(), jobs.iter().map(|job| job.buffer.len())) {
         return aws_lc::open_burst(jobs);
     }
-    let buffers = jobs.iter_mut().map(|job| (job.key, job.counter, job.buffer.as_mut_ptr(), job.buffer.len()));
-    let mut packets = Packets::new(any_key);
-    packets.take(buffers);
-    // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
-    let mut authentic = unsafe { open(&packets) };
-    for &job in &packets.jobs[..packets.count] {
-        // In bounds: it is an index of these jobs.
-        jobs[usize::from(job)].authentic = authentic & 1 == 1;
-        authentic >>= 1;
+    let order = Order::of(jobs);
+    let mut place = MaybeUninit::uninit();
+    for (places, count) in order.rows() {
+        let row = Row::take(jobs, places, count);
+        // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
+        let authentic = unsafe { open(&row, &mut place) };
+        for (lane, &place) in places[..count].iter().enumerate() {
+            // In bounds: it is a place among these jobs.
+            jobs[usize::from(place)].authentic = authentic >> lane & 1 == 1;
+        }
     }
-    if packets.count < jobs.len() {
+    Sixteen::wipe(&mut place);
+    if order.count < jobs.len() {
         let others = jobs.iter_mut().filter(|job| text_length(job.buffer.len()).is_none());
         others.for_each(|job| aws_lc::open_burst(slice::from_mut(job)));
     }
@@ -78,50 +80,42 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
 ///
 /// # Safety
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-unsafe fn seal(packets: &Packets<'_>) {
-    let mut place = MaybeUninit::uninit();
-    for first in (0..packets.count).step_by(GROUP) {
-        let sixteen = Sixteen::make(&mut place, packets, first);
-        // SAFETY: the caller's promise.
-        unsafe {
-            sixteen.apply_last_blocks(packets, first, u16::MAX);
-            stream::apply(packets, sixteen, first, 0..packets.with_full_blocks(first));
-            tag::write(packets, sixteen, first);
-        }
+unsafe fn seal(row: &Row<'_>, place: &mut MaybeUninit<Sixteen>) {
+    let sixteen = Sixteen::make(place, row);
+    // SAFETY: the caller's promise.
+    unsafe {
+        sixteen.apply_last_blocks(row, u16::MAX);
+        stream::apply(row, sixteen, 0..row.with_full_blocks());
+        tag::write(row, sixteen);
     }
-    Sixteen::wipe(&mut place);
 }
 
 /// Authenticates packets, and decrypts those that are authentic. Returns which are: a bit for each.
 ///
 /// # Safety
 /// Each text, with the tag behind it, must be valid for reads and writes, and apart from the others.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-unsafe fn open(packets: &Packets<'_>) -> u64 {
-    let mut place = MaybeUninit::uninit();
-    let mut all_authentic = 0;
-    for first in (0..packets.count).step_by(GROUP) {
-        let sixteen = Sixteen::make(&mut place, packets, first);
+unsafe fn open(row: &Row<'_>, place: &mut MaybeUninit<Sixteen>) -> u16 {
+    let sixteen = Sixteen::make(place, row);
+    // SAFETY: the caller's promise.
+    let authentic = unsafe { tag::compare(row, sixteen) };
+    // SAFETY: the caller's promise.
+    unsafe { sixteen.apply_last_blocks(row, authentic) };
+    let mut packet = 0;
+    let end = row.with_full_blocks();
+    while packet < end {
+        // The next run of authentic packets, which in a burst without forged ones is the whole.
+        packet += (authentic >> packet).trailing_zeros() as usize;
+        let run = (!(authentic.checked_shr(packet as u32).unwrap_or(0))).trailing_zeros() as usize;
+        let range = packet.min(end)..(packet + run).min(end);
+        packet += run;
         // SAFETY: the caller's promise.
-        let authentic = unsafe { tag::compare(packets, sixteen, first) };
-        all_authentic |= u64::from(authentic) << first;
-        // SAFETY: the caller's promise.
-        unsafe { sixteen.apply_last_blocks(packets, first, authentic) };
-        let mut packet = 0;
-        let end = packets.with_full_blocks(first);
-        while packet < end {
-            // The next run of authentic packets, which in a burst without forged ones is the whole.
-            packet += (authentic >> packet).trailing_zeros() as usize;
-            let run = (!(authentic.checked_shr(packet as u32).unwrap_or(0))).trailing_zeros() as usize;
-            let range = packet.min(end)..(packet + run).min(end);
-            packet += run;
-            // SAFETY: the caller's promise.
-            unsafe { stream::apply(packets, sixteen, first, range) };
-        }
+        unsafe { stream::apply(row, sixteen, range) };
     }
-    Sixteen::wipe(&mut place);
-    all_authentic
+    authentic
 }
 
 /// Whether the kernel is faster than aws-lc on so many packets of these lengths. Measured in core cycles on Sapphire Rapids: aws-lc takes

@@ -1,15 +1,30 @@
-//! The packets of a burst as vectors read them: field by field, the longest first.
+//! The packets of a burst as vectors read them: field by field, sixteen packets at a time, the longest first.
 
 use std::arch::x86_64::*;
+use std::array;
 
 use super::Vector;
-use crate::{Key, TAG_LENGTH};
+use crate::{Key, OpenJob, SealJob, TAG_LENGTH};
 
-/// Packets that are worked on together.
+/// Packets that are sorted together.
 pub(super) const WINDOW: usize = 64;
+
+/// Packets of a [`Row`].
+pub(super) const ROW: usize = 16;
 
 /// A packet with a longer text gains nothing here: it fills the vectors of aws-lc by itself.
 pub(super) const LONGEST: usize = 16 * 1024;
+
+/// The order of packets that need no sorting.
+const AS_THEY_COME: [u8; WINDOW] = {
+    let mut places = [0; WINDOW];
+    let mut place = 0;
+    while place < WINDOW {
+        places[place] = place as u8;
+        place += 1;
+    }
+    places
+};
 
 /// The length of the text in a buffer of this length. `None` if it is not for the kernel: without room for a tag, or too long.
 #[inline(always)]
@@ -17,102 +32,191 @@ pub(super) fn text_length(buffer: usize) -> Option<usize> {
     buffer.checked_sub(TAG_LENGTH).filter(|&length| length <= LONGEST)
 }
 
-/// Up to a window of packets. What lies behind the last one, up to the next sixteen, repeats it: may be read, is never written.
-pub(super) struct Packets<'a> {
+/// A packet as the caller gives it.
+pub(super) trait Job<'a> {
+    fn key(&self) -> &'a Key;
+    fn counter(&self) -> u64;
+    /// The text with the room for the tag. May be asked for again and again: what was returned before stays valid.
+    fn buffer(&mut self) -> *mut [u8];
+}
+
+impl<'a> Job<'a> for SealJob<'a> {
+    #[inline(always)]
+    fn key(&self) -> &'a Key {
+        self.key
+    }
+
+    #[inline(always)]
+    fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    #[inline(always)]
+    fn buffer(&mut self) -> *mut [u8] {
+        &raw mut *self.buffer
+    }
+}
+
+impl<'a> Job<'a> for OpenJob<'a> {
+    #[inline(always)]
+    fn key(&self) -> &'a Key {
+        self.key
+    }
+
+    #[inline(always)]
+    fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    #[inline(always)]
+    fn buffer(&mut self) -> *mut [u8] {
+        &raw mut *self.buffer
+    }
+}
+
+/// Which jobs of a window are for the kernel, in the order in which it works on them.
+pub(super) struct Order {
     pub(super) count: usize,
-    pub(super) keys: [&'a Key; WINDOW],
-    pub(super) counters: [u64; WINDOW],
+    /// Their places in the window. What lies behind the last one, up to the next sixteen, repeats it.
+    places: [u8; WINDOW],
+}
+
+/// Up to sixteen packets. What lies behind the last one repeats it: may be read, is never written.
+pub(super) struct Row<'a> {
+    pub(super) count: usize,
+    pub(super) keys: [&'a Key; ROW],
+    pub(super) counters: [Vector; 2],
     /// Each text is followed by 16 bytes for the tag.
-    pub(super) texts: [*mut u8; WINDOW],
-    pub(super) lengths: [u32; WINDOW],
-    /// Where in the burst each one is.
-    pub(super) jobs: [u8; WINDOW],
+    pub(super) texts: [*mut u8; ROW],
+    pub(super) lengths: [u32; ROW],
     /// The first word of every nonce, which is zero in WireGuard.
     pub(super) nonce_prefix: u32,
 }
 
-impl<'a> Packets<'a> {
-    /// None yet. [`Packets::take`] fills it where it is, as a copy would take its time.
-    #[inline(always)]
-    pub(super) fn new(any_key: &'a Key) -> Self {
-        Self {
-            count: 0,
-            keys: [any_key; WINDOW],
-            counters: [0; WINDOW],
-            texts: [std::ptr::null_mut(); WINDOW],
-            lengths: [0; WINDOW],
-            jobs: [0; WINDOW],
-            nonce_prefix: 0,
-        }
-    }
-
-    /// Takes those that are for the kernel, which [`text_length`] tells, of at most a window: key, counter, buffer and its length. Once.
+impl Order {
+    /// Of the jobs of a window, at most [`WINDOW`] of them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn take(&mut self, jobs: impl Iterator<Item = (&'a Key, u64, *mut u8, usize)>) {
-        // Local, as a sum in memory would be waited for again and again. For the same reason the loop has few variables.
-        let mut count = 0;
-        for (job, (key, counter, buffer, length)) in (0..WINDOW).zip(jobs) {
-            let Some(length) = text_length(length) else { continue };
-            self.set(count % WINDOW, (key, counter, buffer, length as u32, job as u8));
-            count += 1;
+    pub(super) fn of<'a, J: Job<'a>>(jobs: &mut [J]) -> Self {
+        let count = jobs.len().min(WINDOW);
+        let mut rows = [_mm512_setzero_si512(); WINDOW / ROW];
+        let mut is_usual = true;
+        let mut longest = _mm512_set1_epi32(LONGEST as i32);
+        for (row, jobs) in rows.iter_mut().zip(jobs.chunks_mut(ROW)) {
+            *row = lengths(jobs);
+            let before = _mm512_alignr_epi32::<15>(*row, longest);
+            is_usual &= _mm512_cmpgt_epu32_mask(*row, before) == 0;
+            longest = *row;
         }
-        self.count = count;
-        if !self.is_sorted() {
-            self.sort();
+        // If nothing is longer than what is before it, nothing is too long.
+        let mut order = Self { count, places: AS_THEY_COME };
+        if !is_usual {
+            order.sort(&rows);
         }
-        if let Some(last) = count.checked_sub(1) {
-            for place in count..count.next_multiple_of(16) {
-                self.set(place, self.get(last));
-            }
+        if !order.count.is_multiple_of(ROW) {
+            let last = order.places[order.count - 1];
+            let row = &mut order.places.as_chunks_mut::<ROW>().0[order.count / ROW];
+            row[order.count % ROW..].fill(last);
         }
+        order
     }
 
-    /// Whether none is longer than the one before. What is not there has length zero.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn is_sorted(&self) -> bool {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|row| load(&self.lengths.as_chunks::<16>().0[row]));
-        let longer_next = |row, next_row| _mm512_cmplt_epu32_mask(row, _mm512_alignr_epi32::<1>(next_row, row));
-        let none = _mm512_setzero_si512();
-        (longer_next(a, b) | longer_next(b, c) | longer_next(c, d) | longer_next(d, none)) == 0
-    }
-
-    #[inline(always)]
-    fn get(&self, place: usize) -> (&'a Key, u64, *mut u8, u32, u8) {
-        (self.keys[place], self.counters[place], self.texts[place], self.lengths[place], self.jobs[place])
-    }
-
-    #[inline(always)]
-    fn set(&mut self, place: usize, packet: (&'a Key, u64, *mut u8, u32, u8)) {
-        (self.keys[place], self.counters[place], self.texts[place], self.lengths[place], self.jobs[place]) = packet;
+    /// The places of each row, and how many of them are not repeated.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&[u8; ROW], usize)> {
+        let rows = self.places.as_chunks().0.iter();
+        rows.zip((0..self.count).step_by(ROW)).map(|(places, first)| (places, (self.count - first).min(ROW)))
     }
 
     /// Sorts by counting for each packet how many precede it, which has no branch that could be predicted wrongly.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn sort(&mut self) {
-        const { assert!(LONGEST <= u32::MAX as usize / WINDOW) };
-        // A word that is larger for a longer packet and, among equals, for an earlier one. What is not there has length zero.
-        let words: [u32; WINDOW] =
-            std::array::from_fn(|place| self.lengths[place] * WINDOW as u32 + (WINDOW - 1 - place) as u32);
-        let rows = words.as_chunks::<16>().0;
-        let unsorted = Self { ..*self };
-        for (place, &word) in words[..self.count].iter().enumerate() {
+    fn sort(&mut self, lengths: &[Vector; WINDOW / ROW]) {
+        const { assert!((LONGEST + 1) * WINDOW <= u32::MAX as usize) };
+        // A word that is larger for a longer packet and, among equals, for an earlier one; zero for what is not for the kernel.
+        let mut words = [[0; ROW]; WINDOW / ROW];
+        let mut earlier = _mm512_setr_epi32(64, 63, 62, 61, 60, 59, 58, 57, 56, 55, 54, 53, 52, 51, 50, 49);
+        let rows = self.count.div_ceil(ROW);
+        let mut count = 0;
+        let mut left = u64::MAX >> (WINDOW - self.count);
+        for (words, &lengths) in words.iter_mut().zip(lengths).take(rows) {
+            let is_for_us = _mm512_mask_cmple_epu32_mask(left as u16, lengths, _mm512_set1_epi32(LONGEST as i32));
+            left >>= ROW;
+            let word = _mm512_maskz_add_epi32(is_for_us, _mm512_slli_epi32::<6>(lengths), earlier);
+            // SAFETY: 64 bytes.
+            unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), word) };
+            earlier = _mm512_sub_epi32(earlier, _mm512_set1_epi32(ROW as i32));
+        }
+        let rows = words.as_slice().split_at(rows).0;
+        for (place, &word) in words.as_flattened()[..self.count].iter().enumerate() {
             let this = _mm512_set1_epi32(word as i32);
-            let count_larger = |row| _mm512_cmpgt_epu32_mask(load(row), this).count_ones() as usize;
-            let mut larger = count_larger(&rows[0]) + count_larger(&rows[1]);
-            if self.count > 2 * 16 {
-                larger += count_larger(&rows[2]) + count_larger(&rows[3]);
-            }
-            self.set(larger % WINDOW, unsorted.get(place));
+            let larger = |row| _mm512_cmpgt_epu32_mask(load(row), this).count_ones() as usize;
+            let rank: usize = rows.iter().map(larger).sum();
+            // What is not for the kernel comes behind the rest.
+            self.places[rank % WINDOW] = place as u8;
+            count += usize::from(word != 0);
+        }
+        self.count = count;
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The packets of so many places of a window, and repetitions.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) fn take<J: Job<'a>>(jobs: &mut [J], places: &[u8; ROW], count: usize) -> Self {
+        assert!(places.iter().all(|&place| usize::from(place) < jobs.len()));
+        let jobs = jobs.as_mut_ptr();
+        let job = |lane: usize| {
+            // SAFETY: an element of the slice, which is borrowed, and nothing else refers to it meanwhile.
+            unsafe { &mut *jobs.add(usize::from(places[lane])) }
+        };
+        // What vectors are made of goes from register to register: a vector that is read soon after its parts were written waits
+        // until all of them are in the cache.
+        let counters = |from: usize| words(array::from_fn(|lane| job(from + lane).counter()));
+        let lengths =
+            |from: usize| narrow(words(array::from_fn(|lane| (job(from + lane).buffer().len() - TAG_LENGTH) as u64)));
+        let lengths = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lengths(0)), lengths(8));
+        Self {
+            count,
+            keys: array::from_fn(|lane| job(lane).key()),
+            counters: [counters(0), counters(8)],
+            texts: array::from_fn(|lane| job(lane).buffer().cast()),
+            // SAFETY: as many bytes, of which every value is allowed.
+            lengths: unsafe { std::mem::transmute::<Vector, [u32; ROW]>(lengths) },
+            nonce_prefix: 0,
         }
     }
 
-    /// How many of the sixteen packets from `first` on have full blocks of text before their last block, which may be full as well.
-    pub(super) fn with_full_blocks(&self, first: usize) -> usize {
-        let end = self.count.min(first + 16);
-        self.lengths[first..end].partition_point(|&length| full_blocks(length) > 0)
+    /// How many of the packets have full blocks of text before their last block, which may be full as well.
+    pub(super) fn with_full_blocks(&self) -> usize {
+        self.lengths[..self.count].partition_point(|&length| full_blocks(length) > 0)
     }
+}
+
+/// The lengths of the texts of up to sixteen jobs, with that of the last for what is behind them; longer than [`LONGEST`] where there
+/// is no room for a tag.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn lengths<'a, J: Job<'a>>(jobs: &mut [J]) -> Vector {
+    let last = jobs.len() - 1;
+    let mut length = |lane: usize| jobs[lane.min(last)].buffer().len().wrapping_sub(TAG_LENGTH) as u64;
+    let low = narrow(words(array::from_fn(&mut length)));
+    let high = narrow(words(array::from_fn(|lane| length(8 + lane))));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+/// Words as a vector.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn words(words: [u64; 8]) -> Vector {
+    let [a, b, c, d, e, f, g, h] = words.map(|word| word as i64);
+    _mm512_setr_epi64(a, b, c, d, e, f, g, h)
+}
+
+/// Words of half the width, the largest where they do not fit.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn narrow(words: Vector) -> __m256i {
+    _mm512_cvtusepi64_epi32(words)
 }
 
 /// How many blocks of 64 bytes lie before the last block of a text.

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
-use super::packets::Packets;
+use super::packets::Row;
 use super::sixteen::OneTimeKeys;
 
 /// Packets that are worked on together: one to each 64-bit lane of a vector.
@@ -56,7 +56,7 @@ struct Batch {
     state: Number,
 }
 
-/// The tags of up to sixteen packets from `first` on, over their texts as they are now. `last_block` makes the two words of the last
+/// The tags of the packets of a row, over their texts as they are now. `last_block` makes the two words of the last
 /// block from the lengths of the texts.
 ///
 /// # Safety
@@ -64,20 +64,19 @@ struct Batch {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 pub(super) unsafe fn tags(
-    packets: &Packets<'_>,
-    first: usize,
+    row: &Row<'_>,
     keys: &[OneTimeKeys; 2],
     last_block: impl Fn(Vector) -> [Vector; 2],
 ) -> [Tags; 2] {
-    let make = |half: usize| Batch::new(packets, first + half * LANES, &keys[half]);
+    let make = |half: usize| Batch::new(row, half, &keys[half]);
     let finish = |half: usize, batch: &Batch| {
         // SAFETY: eight words of 32 bits are 32 bytes.
-        let lengths = unsafe { _mm256_loadu_si256(packets.lengths[first + half * LANES..][..LANES].as_ptr().cast()) };
+        let lengths = unsafe { _mm256_loadu_si256(row.lengths[half * LANES..][..LANES].as_ptr().cast()) };
         let [low, high] = last_block(_mm512_cvtepu32_epi64(lengths));
         let state = reduce(multiply(sum(batch.state, split(low, high)), &batch.r));
         finish(state, [keys[half].halves[2], keys[half].halves[3]])
     };
-    if packets.count - first <= LANES {
+    if row.count <= LANES {
         let mut batches = [make(0)];
         // SAFETY: the caller's promise.
         unsafe { run(&mut batches) };
@@ -93,13 +92,13 @@ pub(super) unsafe fn tags(
 impl Batch {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn new(packets: &Packets<'_>, first: usize, keys: &OneTimeKeys) -> Self {
+    fn new(row: &Row<'_>, half: usize, keys: &OneTimeKeys) -> Self {
         let [r_low, r_high, ..] = keys.halves;
         let r = split(r_low, r_high);
         let r = [r[0], r[1], _mm512_xor_si512(r[2], _mm512_set1_epi64(BLOCK_BIT))];
         Self {
-            texts: packets.texts.as_chunks().0[first / LANES].map(<*mut u8>::cast_const),
-            lengths: packets.lengths.as_chunks().0[first / LANES],
+            texts: row.texts.as_chunks().0[half].map(<*mut u8>::cast_const),
+            lengths: row.lengths.as_chunks().0[half],
             r: power(r),
             state: [_mm512_setzero_si512(); 3],
         }

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
-use super::packets::{Packets, full_blocks, load};
+use super::packets::{Row, full_blocks, load};
 use super::poly1305::LANES;
 use super::{Vector, wipe};
 
@@ -40,25 +40,24 @@ pub(super) struct Sixteen {
 }
 
 impl Sixteen {
-    /// Of the packets from `first` on. In place, as a copy would take its time.
+    /// Of the packets of a row. In place, as a copy would take its time.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn make<'a>(place: &'a mut MaybeUninit<Self>, packets: &Packets<'_>, first: usize) -> &'a Self {
+    pub(super) fn make<'a>(place: &'a mut MaybeUninit<Self>, row: &Row<'_>) -> &'a Self {
         // With eight packets or fewer, one half of the lanes makes the first blocks, the other the last.
-        let is_half = packets.count - first <= LANES;
-        let upper = if is_half { first } else { first + LANES };
+        let is_half = row.count <= LANES;
 
-        let key = keys(packets, first, upper);
-        let nonce = nonces(packets, first, upper);
+        let key = keys(row, is_half);
+        let nonce = nonces(row, is_half);
         let zero = _mm512_setzero_si512();
         let mut initial = [zero; 16];
         for (words, word) in initial.iter_mut().zip(CONSTANTS) {
             *words = _mm512_set1_epi32(word);
         }
         initial[KEY..KEY + 8].copy_from_slice(&key);
-        initial[NONCE - 1] = _mm512_set1_epi32(packets.nonce_prefix as i32);
+        initial[NONCE - 1] = _mm512_set1_epi32(row.nonce_prefix as i32);
         initial[NONCE..].copy_from_slice(&nonce);
-        let last = last_counters(packets, first, upper);
+        let last = last_counters(row, is_half);
 
         let (one_time_keys, last_blocks) = if is_half {
             initial[BLOCK_COUNTER] = _mm512_mask_mov_epi32(zero, 0xff00, last);
@@ -84,14 +83,14 @@ impl Sixteen {
         }
     }
 
-    /// Encrypts or decrypts the last block of each packet whose bit is set, of those from `first` on.
+    /// Encrypts or decrypts the last block of each packet of the row whose bit is set.
     ///
     /// # Safety
     /// The texts of those must be valid for reads and writes.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) unsafe fn apply_last_blocks(&self, packets: &Packets<'_>, first: usize, chosen: u16) {
+    pub(super) unsafe fn apply_last_blocks(&self, row: &Row<'_>, chosen: u16) {
         let mut chosen = u64::from(chosen);
-        let texts = packets.texts[first..packets.count].iter().zip(&packets.lengths[first..packets.count]);
+        let texts = row.texts[..row.count].iter().zip(&row.lengths[..row.count]);
         for (keystream, (text, &length)) in self.last_blocks.iter().zip(texts) {
             let start = full_blocks(length) * BLOCK as u32;
             // Without a branch on whether the packet is chosen. The mask for 64 bytes is all ones.
@@ -133,11 +132,12 @@ impl OneTimeKeys {
     }
 }
 
-/// The words of the keys of eight packets from `first` on, and of eight from `upper` on.
+/// The words of the keys of the packets of a row, or of its first half twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn keys(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 8] {
-    let (lower, upper) = (&packets.keys[first..first + LANES], &packets.keys[upper..upper + LANES]);
+fn keys(row: &Row<'_>, is_half: bool) -> [Vector; 8] {
+    let (lower, upper) = row.keys.split_at(LANES);
+    let upper = if is_half { lower } else { upper };
     let common = lower[0];
     // Compared by address alone. Without a short cut, as its branches would cost more than the comparisons.
     let differences = lower
@@ -178,10 +178,9 @@ fn keys(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 8] {
 /// The low and high words of their counters.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn nonces(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 2] {
-    // SAFETY: a slice of eight words of 64 bits is 64 bytes.
-    let [lower, upper] =
-        [first, upper].map(|from| unsafe { _mm512_loadu_si512(packets.counters[from..from + LANES].as_ptr().cast()) });
+fn nonces(row: &Row<'_>, is_half: bool) -> [Vector; 2] {
+    let [lower, upper] = row.counters;
+    let upper = if is_half { lower } else { upper };
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
     [_mm512_permutex2var_epi32(lower, even, upper), _mm512_permutex2var_epi32(lower, odd, upper)]
@@ -190,9 +189,9 @@ fn nonces(packets: &Packets<'_>, first: usize, upper: usize) -> [Vector; 2] {
 /// The numbers of their last blocks: text begins with block 1.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn last_counters(packets: &Packets<'_>, first: usize, upper: usize) -> Vector {
-    let mut lengths = load(&packets.lengths.as_chunks::<GROUP>().0[first / GROUP]);
-    if upper == first {
+fn last_counters(row: &Row<'_>, is_half: bool) -> Vector {
+    let mut lengths = load(&row.lengths);
+    if is_half {
         lengths = _mm512_inserti64x4::<1>(lengths, _mm512_castsi512_si256(lengths));
     }
     let one = _mm512_set1_epi32(1);

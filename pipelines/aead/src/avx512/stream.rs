@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::{ptr, slice};
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
-use super::packets::{LONGEST, Packets, full_blocks, load};
+use super::packets::{LONGEST, Row, full_blocks, load};
 use super::sixteen::{BLOCK, BLOCK_COUNTER, KEY, NONCE, Sixteen};
 use super::{Vector, wipe};
 use crate::prefetch::prefetch_line;
@@ -17,7 +17,7 @@ use crate::prefetch::prefetch_line;
 /// Words of marks for as many blocks as there may be, and the mark behind the last.
 const MARKS: usize = LONGEST / BLOCK + 1;
 
-/// The blocks of a range of sixteen packets.
+/// The blocks of a range of a row's packets.
 struct Stream<'a> {
     sixteen: &'a Sixteen,
     texts: &'a [*mut u8; GROUP],
@@ -37,20 +37,20 @@ struct Group {
     addresses: [Vector; 2],
 }
 
-/// Encrypts or decrypts the full blocks of a range of the sixteen packets from `first` on, each of which must have some.
+/// Encrypts or decrypts the full blocks of a range of a row's packets, each of which must have some.
 ///
 /// # Safety
 /// The texts of the packets must be valid for reads and writes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-pub(super) unsafe fn apply(packets: &Packets<'_>, sixteen: &Sixteen, first: usize, range: Range<usize>) {
+pub(super) unsafe fn apply(row: &Row<'_>, sixteen: &Sixteen, range: Range<usize>) {
     if range.is_empty() {
         return;
     }
     let mut idle = [MaybeUninit::new(_mm512_setzero_si512())];
     let idle_text = idle.as_mut_ptr().expose_provenance();
-    let mut groups = [Group::new(packets), Group::new(packets)];
+    let mut groups = [Group::new(row), Group::new(row)];
     let [one, other] = &mut groups;
-    let stream = Stream::new(packets, sixteen, first, range.clone(), idle_text);
+    let stream = Stream::new(row, sixteen, range.clone(), idle_text);
     let mut packet = range.start;
     let mut block = 0;
     while block < stream.total {
@@ -74,19 +74,12 @@ pub(super) unsafe fn apply(packets: &Packets<'_>, sixteen: &Sixteen, first: usiz
 
 impl<'a> Stream<'a> {
     #[inline(always)]
-    fn new(
-        packets: &'a Packets<'_>,
-        sixteen: &'a Sixteen,
-        first: usize,
-        range: Range<usize>,
-        idle_text: usize,
-    ) -> Self {
-        let texts = &packets.texts.as_chunks().0[first / GROUP];
-        let lengths: &[u32; GROUP] = &packets.lengths.as_chunks().0[first / GROUP];
-        let mut stream = Self { sixteen, texts, marks: [0; MARKS], starts: [0; GROUP], total: 0, idle_text };
+    fn new(row: &'a Row<'_>, sixteen: &'a Sixteen, range: Range<usize>, idle_text: usize) -> Self {
+        let mut stream =
+            Self { sixteen, texts: &row.texts, marks: [0; MARKS], starts: [0; GROUP], total: 0, idle_text };
         for packet in range {
             stream.starts[packet] = stream.total as u32;
-            stream.total += full_blocks(lengths[packet]) as usize;
+            stream.total += full_blocks(row.lengths[packet]) as usize;
             stream.marks[stream.total / GROUP] |= 1 << (stream.total % GROUP);
         }
         stream
@@ -96,13 +89,13 @@ impl<'a> Stream<'a> {
 impl Group {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn new(packets: &Packets<'_>) -> Self {
+    fn new(row: &Row<'_>) -> Self {
         let zero = _mm512_setzero_si512();
         let mut initial = [zero; 16];
         for (words, word) in initial.iter_mut().zip(CONSTANTS) {
             *words = _mm512_set1_epi32(word);
         }
-        initial[NONCE - 1] = _mm512_set1_epi32(packets.nonce_prefix as i32);
+        initial[NONCE - 1] = _mm512_set1_epi32(row.nonce_prefix as i32);
         Self { initial, addresses: [zero; 2] }
     }
 

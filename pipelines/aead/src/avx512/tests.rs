@@ -3,11 +3,11 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::packets::Packets;
+use super::packets::{Order, Row};
 use super::sixteen::{OneTimeKeys, Sixteen};
 use super::{poly1305, stream};
 use crate::vectors::{Vector, all};
-use crate::{Backend, Key};
+use crate::{Backend, Key, SealJob};
 
 /// Seals `copies` packets like the vector with the kernel's parts. Returns the ciphertext of the last, and its tag.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
@@ -17,22 +17,15 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     let counter = u64::from_le_bytes(counter.try_into().expect("eight bytes"));
     let length = vector.plaintext.len();
     let mut texts = vec![[&vector.plaintext[..], &[0; 16]].concat(); copies];
-    let packets_of = |texts: &mut [Vec<u8>]| {
-        let buffers = texts.iter_mut().map(|text| (&key, counter, text.as_mut_ptr(), text.len()));
-        let mut packets = Packets { nonce_prefix: u32::from_le_bytes(*prefix), ..Packets::new(&key) };
-        packets.take(buffers);
-        packets
-    };
-    let packets = packets_of(&mut texts);
     let mut place = MaybeUninit::uninit();
     let mut one_time_keys = None;
-    let last = (copies - 1) / 16 * 16;
-    for first in (0..copies).step_by(16) {
-        let sixteen = Sixteen::make(&mut place, &packets, first);
+    for row in rows(&key, counter, &mut texts) {
+        let row = Row { nonce_prefix: u32::from_le_bytes(*prefix), ..row };
+        let sixteen = Sixteen::make(&mut place, &row);
         // SAFETY: the texts are vectors of their own, with 16 bytes of room.
         unsafe {
-            sixteen.apply_last_blocks(&packets, first, u16::MAX);
-            stream::apply(&packets, sixteen, first, 0..packets.with_full_blocks(first));
+            sixteen.apply_last_blocks(&row, u16::MAX);
+            stream::apply(&row, sixteen, 0..row.with_full_blocks());
         }
         one_time_keys = Some(sixteen.one_time_keys);
     }
@@ -46,14 +39,22 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     input.resize(input.len().next_multiple_of(16), 0);
     input.extend([0; 16]);
     let mut inputs = vec![input; copies];
-    let packets = packets_of(&mut inputs);
+    let last = rows(&key, counter, &mut inputs).pop().expect("one copy at least");
     let last_block = |_| [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
     // SAFETY: the inputs are read alone.
-    let tags = unsafe { poly1305::tags(&packets, last, &one_time_keys.expect("a copy"), last_block) };
+    let tags = unsafe { poly1305::tags(&last, &one_time_keys.expect("a copy"), last_block) };
     // SAFETY: four vectors are two times two times eight words.
     let words: [[[u64; 8]; 2]; 2] = unsafe { std::mem::transmute(tags) };
     let [low, high] = words[(copies - 1) % 16 / 8].map(|half| u128::from(half[(copies - 1) % 8]));
     (text, low | high << 64)
+}
+
+/// Packets with room for a tag, as the kernel takes them.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn rows<'a>(key: &'a Key, counter: u64, buffers: &'a mut [Vec<u8>]) -> Vec<Row<'a>> {
+    let mut jobs: Vec<SealJob<'a>> = buffers.iter_mut().map(|buffer| SealJob { key, counter, buffer }).collect();
+    let order = Order::of(&mut jobs);
+    order.rows().map(|(places, count)| Row::take(&mut jobs, places, count)).collect()
 }
 
 /// A block, or what has its size, as two words.
@@ -81,10 +82,10 @@ fn tag_of(r: Block, s: Block, message: &[Block]) -> Block {
     let mut text: Vec<u8> = before.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
     text.extend([0; 16]);
     let key = Key::new(&[0; 32]);
-    let mut packets = Packets::new(&key);
-    packets.take([(&key, 0, text.as_mut_ptr(), text.len())].into_iter());
+    let mut texts = [text];
+    let row = rows(&key, 0, &mut texts).pop().expect("a row");
     // SAFETY: the text is read alone.
-    let [[low, high], _] = unsafe { poly1305::tags(&packets, 0, &keys, |_| last.map(everywhere)) };
+    let [[low, high], _] = unsafe { poly1305::tags(&row, &keys, |_| last.map(everywhere)) };
     [low, high].map(|half| _mm_cvtsi128_si64(_mm512_castsi512_si128(half)) as u64)
 }
 

@@ -199,11 +199,12 @@ unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
     let mut states = batches.each_ref().map(|batch| batch.state);
     let mut offset = 0;
     while offset < longest {
+        let is_whole = offset + STRIDE <= shortest;
         let mut words = [[_mm512_setzero_si512(); LANES]; BATCHES];
         for (words, batch) in words.iter_mut().zip(batches.iter()) {
             let mut rows = [_mm512_setzero_si512(); LANES];
             for (lane, row) in rows.iter_mut().enumerate() {
-                if offset + STRIDE <= shortest {
+                if is_whole {
                     // SAFETY: every text has as many bytes.
                     *row = unsafe { _mm512_loadu_si512(batch.texts[lane].wrapping_add(offset).cast()) };
                     continue;
@@ -215,21 +216,32 @@ unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
             }
             *words = transpose(rows);
         }
-        for pair in 0..4 {
-            for batch in 0..BATCHES {
-                let block = split(words[batch][2 * pair], words[batch][2 * pair + 1]);
-                let next = reduce(multiply(sum(states[batch], block), &batches[batch].r));
-                if offset < shortest {
-                    states[batch] = next;
-                } else {
-                    let lengths = batches[batch].lengths;
-                    // SAFETY: eight words of 32 bits are 32 bytes.
-                    let lengths = unsafe { _mm256_loadu_si256(lengths.as_ptr().cast()) };
-                    let offset = _mm512_set1_epi64(offset as i64);
-                    let has_block = _mm512_cmpgt_epu64_mask(_mm512_cvtepu32_epi64(lengths), offset);
-                    for (limb, next) in states[batch].iter_mut().zip(next) {
-                        *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
+        let next = |batch: usize, pair: usize, state: Number| {
+            let block = split(words[batch][2 * pair], words[batch][2 * pair + 1]);
+            reduce_loosely(multiply(sum(state, block), &batches[batch].r))
+        };
+        if is_whole {
+            // Written out, so that the states stay in registers.
+            macro_rules! steps {
+                ($($pair:literal)*) => { $(
+                    for (batch, state) in states.iter_mut().enumerate() {
+                        *state = next(batch, $pair, *state);
                     }
+                )* };
+            }
+            steps!(0 1 2 3);
+            offset += STRIDE;
+            continue;
+        }
+        for pair in 0..4 {
+            for (batch, state) in states.iter_mut().enumerate() {
+                let next = next(batch, pair, *state);
+                // SAFETY: eight words of 32 bits are 32 bytes.
+                let lengths = unsafe { _mm256_loadu_si256(batches[batch].lengths.as_ptr().cast()) };
+                let offset = _mm512_set1_epi64(offset as i64);
+                let has_block = _mm512_cmpgt_epu64_mask(_mm512_cvtepu32_epi64(lengths), offset);
+                for (limb, next) in state.iter_mut().zip(next) {
+                    *limb = _mm512_mask_mov_epi64(*limb, has_block, next);
                 }
             }
             offset += 16;
@@ -252,7 +264,7 @@ fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     // last carry goes no further.
     let [h0, h1, h2] = state;
     let h2 = _mm512_add_epi64(h2, _mm512_srli_epi64::<44>(h1));
-    let h0 = _mm512_add_epi64(h0, times_5(_mm512_srli_epi64::<42>(h2)));
+    let h0 = add_times(h0, _mm512_srli_epi64::<42>(h2), 5);
     let h1 = _mm512_add_epi64(_mm512_and_si512(h1, mask_44), _mm512_srli_epi64::<44>(h0));
     let (h0, h2) = (_mm512_and_si512(h0, mask_44), _mm512_and_si512(h2, mask_42));
     // h - p = h + 5 - 2^130: take it where h + 5 reaches 2^130.
@@ -290,17 +302,11 @@ fn sum(a: Number, b: Number) -> Number {
     [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
 }
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn times_5(a: Vector) -> Vector {
-    _mm512_add_epi64(a, _mm512_slli_epi64::<2>(a))
-}
-
 /// Prepares a multiplier.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn power(limbs: Number) -> Power {
-    let times_20 = |limb| _mm512_slli_epi64::<2>(times_5(limb));
+    let times_20 = |limb| add_times(_mm512_setzero_si512(), limb, 20);
     Power { limbs, times_20: [times_20(limbs[1]), times_20(limbs[2])] }
 }
 
@@ -311,16 +317,17 @@ fn multiply(a: Number, by: &Power) -> Products {
     multiply_add(Products { low: zero, high: zero }, a, by)
 }
 
-/// `products + a * by`. Limbs of `a` may have up to 45 bits and a bit; twelve such sums fit.
+/// `products + a * by`. Limbs of `a` may have up to 45 bits and a bit; twelve such sums fit. Its lowest limb comes in last, because that is
+/// what a reduction has ready last.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
     let ([r0, r1, r2], [t1, t2]) = (by.limbs, by.times_20);
     let Products { mut low, mut high } = products;
-    for (limb, factors) in [[r0, t2, t1], [r1, r0, t2], [r2, r1, r0]].into_iter().enumerate() {
-        for (a, factor) in a.into_iter().zip(factors) {
-            low[limb] = _mm512_madd52lo_epu64(low[limb], a, factor);
-            high[limb] = _mm512_madd52hi_epu64(high[limb], a, factor);
+    for (limb, [by_0, by_1, by_2]) in [[r0, t2, t1], [r1, r0, t2], [r2, r1, r0]].into_iter().enumerate() {
+        for (a, by) in [(a[2], by_2), (a[1], by_1), (a[0], by_0)] {
+            low[limb] = _mm512_madd52lo_epu64(low[limb], a, by);
+            high[limb] = _mm512_madd52hi_epu64(high[limb], a, by);
         }
     }
     Products { low, high }
@@ -332,15 +339,39 @@ fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn reduce(products: Products) -> Number {
     let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
-    let Products { low: [l0, l1, l2], high: [g0, g1, g2] } = products;
-    let add_times = |sum: Vector, a: Vector, factor: i64| _mm512_madd52lo_epu64(sum, a, _mm512_set1_epi64(factor));
-    // A high half lies 8 bits above the next limb, and 10 above 2^130, which is worth 5, for the last.
-    let l1 = _mm512_add_epi64(add_times(l1, g0, 1 << 8), _mm512_srli_epi64::<44>(l0));
-    let l2 = _mm512_add_epi64(add_times(l2, g1, 1 << 8), _mm512_srli_epi64::<44>(l1));
-    let carry = add_times(_mm512_srli_epi64::<42>(l2), g2, 1 << 10);
+    let [l0, l1, l2, carry] = carry_up(products);
     let h0 = add_times(_mm512_and_si512(l0, mask_44), carry, 5);
     let h1 = _mm512_add_epi64(_mm512_and_si512(l1, mask_44), _mm512_srli_epi64::<44>(h0));
     [_mm512_and_si512(h0, mask_44), h1, _mm512_and_si512(l2, mask_42)]
+}
+
+/// The same, but for the last carry: the lowest limb keeps up to 50 bits. For what is multiplied by r itself next, whose upper limb has 36
+/// bits: of h + m with limbs of up to 51, 45 and 43 bits, the high halves of the product have up to 43, 43 and 38 bits, so what becomes
+/// the lowest limb is below 2^50 again.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn reduce_loosely(products: Products) -> Number {
+    let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
+    let [l0, l1, l2, carry] = carry_up(products);
+    let h0 = add_times(_mm512_and_si512(l0, mask_44), carry, 5);
+    [h0, _mm512_and_si512(l1, mask_44), _mm512_and_si512(l2, mask_42)]
+}
+
+/// Adds to each limb what the one below has too much, without taking it away there. Returns the limbs, and what the last one has too much.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn carry_up(products: Products) -> [Vector; 4] {
+    let Products { low: [l0, l1, l2], high: [g0, g1, g2] } = products;
+    // A high half lies 8 bits above the next limb, and 10 above 2^130, which is worth 5, for the last.
+    let l1 = _mm512_add_epi64(add_times(l1, g0, 1 << 8), _mm512_srli_epi64::<44>(l0));
+    let l2 = _mm512_add_epi64(add_times(l2, g1, 1 << 8), _mm512_srli_epi64::<44>(l1));
+    [l0, l1, l2, add_times(_mm512_srli_epi64::<42>(l2), g2, 1 << 10)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+fn add_times(sum: Vector, a: Vector, factor: i64) -> Vector {
+    _mm512_madd52lo_epu64(sum, a, _mm512_set1_epi64(factor))
 }
 
 /// Turns rows of eight words into vectors of the rows' first, second, ... words.

@@ -18,6 +18,7 @@ use crate::packet::{Parsed, Protocol};
 use crate::tables::{Route, Tables, Twin};
 
 /// Why a packet goes no further, and what its sender is told.
+#[derive(Clone, Copy)]
 pub(super) struct Refusal {
     /// The counted reason.
     pub reason: DropReason,

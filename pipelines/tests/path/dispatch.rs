@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jetway_config::{AllDown, Forward, OnDown, Persistence};
+use jetway_pipelines::dispatch::backend::BackendTraffic;
 use jetway_pipelines::dispatch::{Administration, Backend, Health};
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::packet::tcp::{self, Flags, Tcp};
@@ -269,6 +270,32 @@ fn a_connection_to_a_dead_server_is_reset_where_the_service_wants_that() {
         world.wan_packet(0, &segment(client, service(family), 5000, Flags::SYN));
         assert_ne!(destination(&world.sent_to_server()), chosen);
         assert_eq!(world.drops(DropReason::ServerGone), 1);
+    }
+}
+
+#[test]
+fn without_any_server_a_connection_stays_at_its_own_where_all_serve_then() {
+    for on_down in [OnDown::Reset, OnDown::Move] {
+        let mut world = World::new(1, &[]);
+        let all = servers(Family::V4, 1..=4);
+        let plan = ServicePlan { on_down, ..ServicePlan::nat(Family::V4, Protocol::TCP) };
+        world.offer([plan.service(&all)]);
+        let (client, to) = (plain_client(Family::V4, 6000), service(Family::V4));
+        world.wan_packet(0, &segment(client, to, 1000, Flags::SYN));
+        let chosen = destination(&world.sent_to_server());
+        all.iter().for_each(|server| server.set_health(Health::Down));
+        for sequence in 1001..1009 {
+            world.wan_packet(0, &segment(client, to, sequence, Flags::ACK));
+            assert_eq!(destination(&world.sent_to_server()), chosen, "{on_down:?}");
+        }
+        assert_eq!(world.losses(), []);
+        let counts =
+            |count: fn(&BackendTraffic) -> u64| all.iter().map(|server| count(&server.all_traffic()[0])).sum::<u64>();
+        assert_eq!(
+            (counts(|traffic| traffic.flows.get()), counts(|traffic| traffic.moved.get())),
+            (1, 0),
+            "{on_down:?}"
+        );
     }
 }
 

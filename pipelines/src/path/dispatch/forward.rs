@@ -39,11 +39,10 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
             note_packet(id, flags, desk);
             (position, Some(id))
         }
-        Some((id, Standing::Broken)) => {
-            desk.pipeline.flows.remove(id);
-            packet.verdict = reset::reset(packet, desk);
-            return Ok(());
-        }
+        Some((id, Standing::Down(position))) => match leave(packet, (id, position), service, flags, desk)? {
+            Some(position) => (position, Some(id)),
+            None => return Ok(()),
+        },
         Some((id, Standing::Elsewhere)) => {
             let position = server_for(packet, service, desk)?;
             decide(id, service, position, desk);
@@ -67,6 +66,33 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
     Ok(())
 }
 
+/// Takes a packet's flow from the server at a position, which is down, and gives the position of another; `None` if the flow
+/// has ended instead.
+#[cold]
+fn leave<'t, B: PacketBuf, O: Outputs<B>>(
+    packet: &mut Packet<'t, B>,
+    (id, position): (FlowId, u16),
+    service: &Service,
+    flags: Option<Flags>,
+    desk: &mut Desk<'_, 't, B, O>,
+) -> Result<Option<u16>, Refusal> {
+    let chosen = server_for(packet, service, desk);
+    // With no server up, where all serve then, the flow's own is as good as another.
+    if !chosen.as_ref().is_ok_and(|chosen| *chosen == position) {
+        if let Some(traffic) = service.server(position).and_then(|server| server.traffic(desk.pipeline.worker)) {
+            traffic.moved.add(1);
+        }
+        if service.on_down == OnDown::Reset && flags.is_some_and(|flags| !flags.opens()) {
+            desk.pipeline.flows.remove(id);
+            packet.verdict = reset::reset(packet, desk);
+            return Ok(None);
+        }
+        decide(id, service, chosen?, desk);
+    }
+    note_packet(id, flags, desk);
+    Ok(Some(chosen?))
+}
+
 /// The flags of a segment; none for a datagram. A segment without its whole header has no place in a service.
 fn flags_of<B: PacketBuf>(packet: &Packet<'_, B>) -> Result<Option<Flags>, Refusal> {
     if packet.parsed.protocol != Protocol::TCP {
@@ -82,8 +108,8 @@ enum Standing {
     Stays(u16),
     /// It goes to another server.
     Elsewhere,
-    /// It ends here.
-    Broken,
+    /// The server at this position is down, and it goes to another if there is one.
+    Down(u16),
 }
 
 fn standing<B: PacketBuf, O: Outputs<B>>(
@@ -110,13 +136,7 @@ fn standing<B: PacketBuf, O: Outputs<B>>(
     if state.keeps_flows() {
         return Standing::Stays(position);
     }
-    if let Some(traffic) = server.traffic(desk.pipeline.worker) {
-        traffic.moved.add(1);
-    }
-    match service.on_down {
-        OnDown::Reset if flags.is_some() && !opens => Standing::Broken,
-        OnDown::Reset | OnDown::Move => Standing::Elsewhere,
-    }
+    Standing::Down(position)
 }
 
 /// Notes a packet of a flow, whose life begins anew.

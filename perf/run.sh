@@ -13,7 +13,7 @@ RESULTS=perf/results/latest.json
 IN_PROCESS=600 END_TO_END=220
 # Every figure has a few rounds in each of twenty passes: neighbours on a shared host slow a core down for seconds to minutes,
 # and what is measured over most of the run sees little of any one of them.
-ROUNDS=240
+ROUNDS=200
 END_TO_END_RESULTS=perf/results/latest-peers.json
 
 mkdir -p perf/results

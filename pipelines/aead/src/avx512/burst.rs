@@ -41,8 +41,8 @@ fn seal_window(jobs: &mut [SealJob<'_>]) {
     }
     let order = Order::of(jobs);
     let mut place = MaybeUninit::uninit();
-    for (places, count) in order.rows() {
-        let row = Row::take(jobs, places, count);
+    for row in 0..order.rows() {
+        let row = Row::take(jobs, &order, row);
         // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
         unsafe { seal(&row, &mut place) };
     }
@@ -60,11 +60,11 @@ fn open_window(jobs: &mut [OpenJob<'_>]) {
     }
     let order = Order::of(jobs);
     let mut place = MaybeUninit::uninit();
-    for (places, count) in order.rows() {
-        let row = Row::take(jobs, places, count);
+    for number in 0..order.rows() {
+        let row = Row::take(jobs, &order, number);
         // SAFETY: each packet's text and tag are its job's buffer: borrowed for longer than this, and apart from the others.
         let authentic = unsafe { open(&row, &mut place) };
-        for (lane, &place) in places[..count].iter().enumerate() {
+        for (lane, &place) in order.places(number).iter().enumerate() {
             // In bounds: it is a place among these jobs.
             jobs[usize::from(place)].authentic = authentic >> lane & 1 == 1;
         }

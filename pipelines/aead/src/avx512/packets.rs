@@ -79,6 +79,8 @@ pub(super) struct Order {
     pub(super) count: usize,
     /// Their places in the window. What lies behind the last one, up to the next sixteen, repeats it.
     places: [u8; WINDOW],
+    /// The lengths of their texts, if they are as they come.
+    lengths: Option<[Vector; WINDOW / ROW]>,
 }
 
 /// Up to sixteen packets. What lies behind the last one repeats it: may be read, is never written.
@@ -103,13 +105,17 @@ impl Order {
         let mut is_usual = true;
         let mut longest = _mm512_set1_epi32(LONGEST as i32);
         for (row, jobs) in rows.iter_mut().zip(jobs.chunks_mut(ROW)) {
-            *row = lengths(jobs);
+            let last = jobs.len() - 1;
+            *row = match jobs.as_chunks_mut::<ROW>().0 {
+                [jobs] => lengths(|lane| jobs[lane].buffer().len()),
+                _ => lengths(|lane| jobs[lane.min(last)].buffer().len()),
+            };
             let before = _mm512_alignr_epi32::<15>(*row, longest);
             is_usual &= _mm512_cmpgt_epu32_mask(*row, before) == 0;
             longest = *row;
         }
         // If nothing is longer than what is before it, nothing is too long.
-        let mut order = Self { count, places: AS_THEY_COME };
+        let mut order = Self { count, places: AS_THEY_COME, lengths: is_usual.then_some(rows) };
         if !is_usual {
             order.sort(&rows);
         }
@@ -121,10 +127,15 @@ impl Order {
         order
     }
 
-    /// The places of each row, and how many of them are not repeated.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&[u8; ROW], usize)> {
-        let rows = self.places.as_chunks().0.iter();
-        rows.zip((0..self.count).step_by(ROW)).map(|(places, first)| (places, (self.count - first).min(ROW)))
+    /// How many rows of packets there are.
+    pub(super) fn rows(&self) -> usize {
+        self.count.div_ceil(ROW)
+    }
+
+    /// The places of the packets of a row.
+    #[inline(always)]
+    pub(super) fn places(&self, row: usize) -> &[u8] {
+        &self.places[row * ROW..self.count.min(row * ROW + ROW)]
     }
 
     /// Sorts by counting for each packet how many precede it, which has no branch that could be predicted wrongly.
@@ -159,22 +170,40 @@ impl Order {
 }
 
 impl<'a> Row<'a> {
-    /// The packets of so many places of a window, and repetitions.
+    /// A row of the packets of a window, whose order it is.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn take<J: Job<'a>>(jobs: &mut [J], places: &[u8; ROW], count: usize) -> Self {
+    pub(super) fn take<J: Job<'a>>(jobs: &mut [J], order: &Order, row: usize) -> Self {
+        let count = order.places(row).len();
+        if let (Some(lengths), Some(jobs)) = (&order.lengths, jobs.as_chunks_mut::<ROW>().0.get_mut(row)) {
+            let jobs = jobs.as_mut_ptr();
+            // SAFETY: an element of the array, which is borrowed, and nothing else refers to it meanwhile.
+            return Self::of(count, lengths[row], |lane| unsafe { &mut *jobs.add(lane % ROW) });
+        }
+        Self::take_sorted(jobs, &order.places.as_chunks().0[row], count)
+    }
+
+    /// A row of which so many packets are at these places, and repetitions. Apart, as the compiler would join what is alike in both.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn take_sorted<J: Job<'a>>(jobs: &mut [J], places: &[u8; ROW], count: usize) -> Self {
         assert!(places.iter().all(|&place| usize::from(place) < jobs.len()));
         let jobs = jobs.as_mut_ptr();
-        let job = |lane: usize| {
-            // SAFETY: an element of the slice, which is borrowed, and nothing else refers to it meanwhile.
-            unsafe { &mut *jobs.add(usize::from(places[lane])) }
+        // SAFETY: an element of the slice, which is borrowed, and nothing else refers to it meanwhile.
+        let job = |lane: usize| unsafe { &mut *jobs.add(usize::from(places[lane])) };
+        let lengths = lengths(|lane| job(lane).buffer().len());
+        Self::of(count, lengths, job)
+    }
+
+    /// The packets of so many jobs, and repetitions. Vectors are made in registers: one that is read soon after its parts were written
+    /// waits until all of them are in the cache.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    fn of<'j, J: Job<'a> + 'j>(count: usize, lengths: Vector, job: impl Fn(usize) -> &'j mut J) -> Self {
+        let counters = |from: usize| {
+            let [a, b, c, d, e, f, g, h] = array::from_fn(|lane| job(from + lane).counter() as i64);
+            _mm512_setr_epi64(a, b, c, d, e, f, g, h)
         };
-        // What vectors are made of goes from register to register: a vector that is read soon after its parts were written waits
-        // until all of them are in the cache.
-        let counters = |from: usize| words(array::from_fn(|lane| job(from + lane).counter()));
-        let lengths =
-            |from: usize| narrow(words(array::from_fn(|lane| (job(from + lane).buffer().len() - TAG_LENGTH) as u64)));
-        let lengths = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lengths(0)), lengths(8));
         Self {
             count,
             keys: array::from_fn(|lane| job(lane).key()),
@@ -192,31 +221,18 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The lengths of the texts of up to sixteen jobs, with that of the last for what is behind them; longer than [`LONGEST`] where there
-/// is no room for a tag.
+/// The lengths of the texts in sixteen buffers, given theirs; longer than [`LONGEST`] where there is no room for a tag.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn lengths<'a, J: Job<'a>>(jobs: &mut [J]) -> Vector {
-    let last = jobs.len() - 1;
-    let mut length = |lane: usize| jobs[lane.min(last)].buffer().len().wrapping_sub(TAG_LENGTH) as u64;
-    let low = narrow(words(array::from_fn(&mut length)));
-    let high = narrow(words(array::from_fn(|lane| length(8 + lane))));
+fn lengths(mut buffer: impl FnMut(usize) -> usize) -> Vector {
+    let mut eight = |from: usize| {
+        let [a, b, c, d, e, f, g, h] = array::from_fn(|lane| buffer(from + lane) as i64);
+        let lengths = _mm512_sub_epi64(_mm512_setr_epi64(a, b, c, d, e, f, g, h), _mm512_set1_epi64(TAG_LENGTH as i64));
+        // What has no room, or does not fit a word, becomes the largest.
+        _mm512_cvtusepi64_epi32(lengths)
+    };
+    let (low, high) = (eight(0), eight(8));
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-}
-
-/// Words as a vector.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn words(words: [u64; 8]) -> Vector {
-    let [a, b, c, d, e, f, g, h] = words.map(|word| word as i64);
-    _mm512_setr_epi64(a, b, c, d, e, f, g, h)
-}
-
-/// Words of half the width, the largest where they do not fit.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn narrow(words: Vector) -> __m256i {
-    _mm512_cvtusepi64_epi32(words)
 }
 
 /// How many blocks of 64 bytes lie before the last block of a text.

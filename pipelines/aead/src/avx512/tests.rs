@@ -54,7 +54,7 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
 fn rows<'a>(key: &'a Key, counter: u64, buffers: &'a mut [Vec<u8>]) -> Vec<Row<'a>> {
     let mut jobs: Vec<SealJob<'a>> = buffers.iter_mut().map(|buffer| SealJob { key, counter, buffer }).collect();
     let order = Order::of(&mut jobs);
-    order.rows().map(|(places, count)| Row::take(&mut jobs, places, count)).collect()
+    (0..order.rows()).map(|row| Row::take(&mut jobs, &order, row)).collect()
 }
 
 /// A block, or what has its size, as two words.

@@ -52,6 +52,8 @@ pub(super) type Tags = [Vector; 2];
 struct Batch {
     texts: [*const u8; LANES],
     lengths: [u32; LANES],
+    longest: u32,
+    shortest: u32,
     r: Power,
     state: Number,
 }
@@ -96,20 +98,27 @@ impl Batch {
         let [r_low, r_high, ..] = keys.halves;
         let r = split(r_low, r_high);
         let r = [r[0], r[1], _mm512_xor_si512(r[2], _mm512_set1_epi64(BLOCK_BIT))];
+        let lengths: [u32; LANES] = row.lengths.as_chunks().0[half];
         Self {
             texts: row.texts.as_chunks().0[half].map(<*mut u8>::cast_const),
-            lengths: row.lengths.as_chunks().0[half],
+            lengths,
+            // They are sorted.
+            longest: lengths[0],
+            shortest: lengths[LANES - 1],
             r: power(r),
             state: [_mm512_setzero_si512(); 3],
         }
     }
 
-    fn shortest(&self) -> usize {
-        self.lengths.iter().fold(u32::MAX, |a, &b| a.min(b)) as usize
-    }
-
-    fn longest(&self) -> usize {
-        self.lengths.iter().fold(0, |a, &b| a.max(b)) as usize
+    /// Leaves of each packet what is behind its whole strides.
+    fn skip_strides(&mut self) {
+        (self.longest, self.shortest) = (0, u32::MAX);
+        for (text, length) in self.texts.iter_mut().zip(&mut self.lengths) {
+            *text = text.wrapping_add(*length as usize / STRIDE * STRIDE);
+            *length %= STRIDE as u32;
+            self.longest = self.longest.max(*length);
+            self.shortest = self.shortest.min(*length);
+        }
     }
 }
 
@@ -123,7 +132,7 @@ unsafe fn run<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
     // SAFETY: the caller's promise.
     unsafe {
         for batch in batches.iter_mut() {
-            if batch.longest() >= WORTH_POWERS {
+            if batch.longest as usize >= WORTH_POWERS {
                 strides(batch);
             }
         }
@@ -151,7 +160,7 @@ unsafe fn strides(batch: &mut Batch) {
         reduce(Products { low: sum(products.low, upper.low), high: sum(products.high, upper.high) })
     };
     let mut state = batch.state;
-    let (shortest, longest) = (batch.shortest(), batch.longest());
+    let (shortest, longest) = (batch.shortest as usize, batch.longest as usize);
     let mut offset = 0;
     while offset + STRIDE <= shortest {
         let mut rows = [_mm512_setzero_si512(); LANES];
@@ -180,10 +189,7 @@ unsafe fn strides(batch: &mut Batch) {
         offset += STRIDE;
     }
     batch.state = state;
-    for (text, length) in batch.texts.iter_mut().zip(&mut batch.lengths) {
-        *text = text.wrapping_add(*length as usize / STRIDE * STRIDE);
-        *length %= STRIDE as u32;
-    }
+    batch.skip_strides();
 }
 
 /// What is left of each packet, less than [`WORTH_POWERS`], for one or two batches in step.
@@ -194,8 +200,8 @@ unsafe fn strides(batch: &mut Batch) {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn rest<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
     const { assert!(WORTH_POWERS <= 256) };
-    let longest = batches.iter().map(Batch::longest).max().unwrap_or(0);
-    let shortest = batches.iter().map(Batch::shortest).min().unwrap_or(0);
+    let longest = batches.iter().map(|batch| batch.longest as usize).max().unwrap_or(0);
+    let shortest = batches.iter().map(|batch| batch.shortest as usize).min().unwrap_or(0);
     let mut states = batches.each_ref().map(|batch| batch.state);
     let mut offset = 0;
     while offset < longest {

@@ -134,14 +134,49 @@ pub(super) fn one_group(initial: &State) -> State {
 
 /// The same on 32 blocks, in less time than two groups one after the other. A macro, because a call would pass 2 KiB of vectors
 /// through memory, and a function with target features cannot be made to be inlined.
-#[rustfmt::skip]
 macro_rules! two_groups {
+    ($first:expr, $second:expr) => {{
+        let (mut x, mut y): (State, State) = (*$first, *$second);
+        $crate::avx512::chacha20::double_rounds!(x, y, 10);
+        [x, y]
+    }};
+}
+
+/// The same on 32 blocks that differ in their block counter alone, which enters the first round in one of four columns: the others are done
+/// once for both.
+#[rustfmt::skip]
+macro_rules! two_alike {
     ($first:expr, $second:expr) => {{
         use $crate::avx512::chacha20::{first_group, line, on_two, second_group};
         let (mut x, mut y): (State, State) = (*$first, *$second);
-        for _ in 0..10 {
+        on_two!(
+            x, y,
+            first_group!(columns, 1), line!(16, 20, 28, 16),
+            first_group!(columns, 2), line!(24, 28, 20, 12),
+            first_group!(columns, 3), line!(16, 20, 28, 8),
+            first_group!(columns, 4), line!(24, 28, 20, 7),
+            "vmovdqa64 zmm17, zmm1", "vmovdqa64 zmm18, zmm2", "vmovdqa64 zmm19, zmm3",
+            "vmovdqa64 zmm21, zmm5", "vmovdqa64 zmm22, zmm6", "vmovdqa64 zmm23, zmm7",
+            "vmovdqa64 zmm25, zmm9", "vmovdqa64 zmm26, zmm10", "vmovdqa64 zmm27, zmm11",
+            "vmovdqa64 zmm29, zmm13", "vmovdqa64 zmm30, zmm14", "vmovdqa64 zmm31, zmm15",
+            first_group!(diagonals, 1), second_group!(diagonals, 1),
+            first_group!(diagonals, 2), second_group!(diagonals, 2),
+            first_group!(diagonals, 3), second_group!(diagonals, 3),
+            first_group!(diagonals, 4), second_group!(diagonals, 4)
+        );
+        $crate::avx512::chacha20::double_rounds!(x, y, 9);
+        [x, y]
+    }};
+}
+
+/// So many double rounds on two states, in place.
+#[rustfmt::skip]
+macro_rules! double_rounds {
+    ($x:ident, $y:ident, $count:literal) => {{
+        use $crate::avx512::chacha20::{first_group, line, on_two, second_group};
+        for _ in 0..$count {
             on_two!(
-                x, y,
+                $x, $y,
                 first_group!(columns, 1), second_group!(columns, 1),
                 first_group!(columns, 2), second_group!(columns, 2),
                 first_group!(columns, 3), second_group!(columns, 3),
@@ -152,7 +187,6 @@ macro_rules! two_groups {
                 first_group!(diagonals, 4), second_group!(diagonals, 4)
             );
         }
-        [x, y]
     }};
 }
 
@@ -201,4 +235,6 @@ macro_rules! transpose {
     }};
 }
 
-pub(super) use {add_initial, first_group, line, on_two, second_group, transpose, two_groups};
+pub(super) use {
+    add_initial, double_rounds, first_group, line, on_two, second_group, transpose, two_alike, two_groups,
+};

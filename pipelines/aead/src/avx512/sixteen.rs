@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_groups};
+use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_alike};
 use super::packets::{Row, full_blocks, load};
 use super::poly1305::LANES;
 use super::{Vector, wipe};
@@ -68,7 +68,7 @@ impl Sixteen {
         } else {
             let mut initial_last = initial;
             initial_last[BLOCK_COUNTER] = last;
-            let [first_blocks, last_blocks] = two_groups!(&initial, &initial_last);
+            let [first_blocks, last_blocks] = two_alike!(&initial, &initial_last);
             let one_time_keys = OneTimeKeys::from_words(&add_initial!(first_blocks, &initial));
             (one_time_keys, transpose!(add_initial!(last_blocks, &initial_last)))
         };

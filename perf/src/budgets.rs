@@ -22,13 +22,14 @@ pub struct Budgets {
 }
 
 /// The stages by their functions in `jetway-perf-stages`, and what is taken off them.
-const STAGES: [(&str, &str, Option<&str>); 8] = [
+const STAGES: [(&str, &str, Option<&str>); 9] = [
     ("parse", "stage_parse", None),
     ("parse and verify checksum", "stage_verify_checksum", None),
     ("index decode", "stage_index_decode", None),
     ("replay check", "stage_replay", None),
     ("allowed IPs lookup", "stage_allowed_ips", None),
     ("forward turn", "stage_forward_turn", None),
+    ("dispatch turn", "stage_dispatch_turn", None),
     ("decrypt turn beyond the AEAD", "stage_decrypt_turn", Some("stage_open")),
     ("encrypt turn beyond the AEAD", "stage_encrypt_turn", Some("stage_seal")),
 ];

@@ -86,7 +86,8 @@ pub fn prepare_on_devices(devices: &mut Devices, run: &mut Interleaved) -> io::R
     Ok(())
 }
 
-fn services(forward: Forward) -> Services {
+/// One service on a hundred servers.
+pub fn services(forward: Forward) -> Services {
     let servers: Box<[_]> = (0..SERVERS)
         .map(|number| {
             let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100 + number as u8));
@@ -224,6 +225,11 @@ struct Turns<M> {
     turns: u64,
 }
 
+/// A frame with a datagram of 64 bytes for the service, of a flow.
+pub fn frame(flow: u32) -> Vec<u8> {
+    traffic::frame(0, &traffic::datagram(client(flow), SERVICE, &[7; 64 - 28]))
+}
+
 impl<M: Medium> Turns<M> {
     fn new(medium: M, flows: Flows) -> Self {
         let mut turns = Self { medium, flows: Flows::New, next: 0, random: StdRng::seed_from_u64(7), turns: 0 };
@@ -260,7 +266,6 @@ impl<M: Medium> Turns<M> {
     }
 
     fn run(&mut self) -> Duration {
-        let frame = |flow| traffic::frame(0, &traffic::datagram(client(flow), SERVICE, &[7; 64 - 28]));
         let frames: ArrayVec<_, BURST> = (0..BURST).map(|_| frame(self.flow())).collect();
         self.medium.lay(&frames);
         let start = Instant::now();

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use jetway_aead::{Aead, Backend, Key, OpenJob, SealJob};
+use jetway_config::Forward;
 use jetway_perf::budgets::{CALLS, ENTRIES};
+use jetway_perf::dispatch::{self, services};
 use jetway_perf::engine::{Direction, MESSAGE};
 use jetway_perf::line::{Line, refill};
 use jetway_perf::result::USUAL_BURST;
@@ -41,6 +43,7 @@ fn main() {
         stage_allowed_ips(&table, black_box(address));
     }
     turns();
+    dispatch_turns();
 }
 
 fn allowed_ips() -> Lpm<Arc<Peer>> {
@@ -124,6 +127,22 @@ fn turns() {
     }
 }
 
+/// Bursts of known flows to a service by NAT.
+fn dispatch_turns() {
+    let mut world = World::with_services(0, services(Forward::Nat), USUAL_BURST);
+    let mut buffers: Vec<_> = (0..USUAL_BURST).map(|_| HeapBuf::with_room(2048)).collect();
+    let frames: Vec<_> = (0..USUAL_BURST as u32).map(dispatch::frame).collect();
+    for call in 0..=CALLS / USUAL_BURST {
+        lay(&mut world, Direction::Decrypt, &mut buffers, &frames);
+        if call > 0 {
+            stage_dispatch_turn(&mut world);
+        } else {
+            first_turn(&mut world);
+        }
+        take(&mut world, Direction::Decrypt, &mut buffers);
+    }
+}
+
 fn lay(world: &mut World, direction: Direction, buffers: &mut Vec<HeapBuf>, frames: &[Vec<u8>]) {
     for (buffer, frame) in buffers.iter_mut().zip(frames) {
         refill(buffer, frame);
@@ -158,6 +177,11 @@ fn stage_encrypt_turn(world: &mut World) {
 #[inline(never)]
 fn stage_forward_turn(world: &mut World) {
     black_box((world.worker.turn(NOW), 'f'));
+}
+
+#[inline(never)]
+fn stage_dispatch_turn(world: &mut World) {
+    black_box((world.worker.turn(NOW), 's'));
 }
 
 #[inline(never)]

@@ -14,6 +14,7 @@ use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
+use crate::wireguard::Receiver;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES};
 use crate::wireguard::message::{self, Data};
 
@@ -162,6 +163,18 @@ fn check_session<B>(run: &Run, pipeline: &Pipeline<B>, scene: &Scene<'_>) -> Res
     Ok(())
 }
 
+/// The session of a pending message's run, unless [`check_session`] refused it.
+fn usable_session<'p, B>(
+    wanted: &Pending,
+    messages: &Messages,
+    pipeline: &'p Pipeline<B>,
+) -> Result<&'p Receiver, DropReason> {
+    let run = messages.runs.get(usize::from(wanted.run)).ok_or(DropReason::WireguardNoSession)?;
+    // Nothing in between changes slots.
+    let receiver = pipeline.slots.get(run.slot).ok_or(DropReason::WireguardNoSession);
+    run.refusal.map_or(receiver, Err)
+}
+
 /// Whether each pending message was authentic, by its number.
 type Authentic = u64;
 
@@ -172,26 +185,25 @@ const _: () = assert!(BURST <= Authentic::BITS as usize);
 fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipeline: &Pipeline<B>) -> Authentic {
     let mut jobs = ArrayVec::<OpenJob<'_>, BURST>::new_const();
     let mut in_jobs: Authentic = 0;
-    let mut number = 0;
-    // Pending messages go by ascending numbers of their packets.
-    let (mut packets, mut passed) = (packets.iter_mut(), 0);
-    for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
-        let first = messages_of_run.first();
-        let Some(run) = first.and_then(|first| messages.runs.get(usize::from(first.run))) else { break };
-        // `check_session` saw the slot in use, and nothing in between changes slots.
-        let receiver = pipeline.slots.get(run.slot).filter(|_| run.refusal.is_none());
-        for wanted in messages_of_run {
-            let Some(packet) = packets.nth(usize::from(wanted.packet).wrapping_sub(passed)) else { break };
-            passed = usize::from(wanted.packet) + 1;
-            match receiver {
-                Some(receiver) => {
-                    let buffer = packet.buffer.data_mut();
-                    jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
-                    in_jobs |= 1 << number;
-                }
-                None => packet.verdict = Verdict::Drop(run.refusal.unwrap_or(DropReason::WireguardNoSession)),
+    let mut current = None;
+    // The messages that are pending are those of the packets whose verdict still stands, in the same order.
+    let waiting = packets.iter_mut().filter(|packet| matches!(packet.verdict, Verdict::Open { .. }));
+    for (number, (packet, wanted)) in waiting.zip(&messages.pending).enumerate() {
+        let usable = match current {
+            Some((run, usable)) if run == wanted.run => usable,
+            Some(_) | None => {
+                let usable = usable_session(wanted, messages, pipeline);
+                current = Some((wanted.run, usable));
+                usable
             }
-            number += 1;
+        };
+        match usable {
+            Ok(receiver) => {
+                let buffer = packet.buffer.data_mut();
+                jobs.push(OpenJob { key: &receiver.key, counter: wanted.counter, buffer, authentic: false });
+                in_jobs |= 1 << number;
+            }
+            Err(reason) => packet.verdict = Verdict::Drop(reason),
         }
     }
     pipeline.aead.open_burst(&mut jobs);

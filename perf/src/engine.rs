@@ -251,7 +251,7 @@ pub const MESSAGE: usize = ethernet::HEADER_LENGTH + ipv4::HEADER_LENGTH + udp::
 
 impl Turns {
     /// The AEAD on such messages, and nothing else. It works in the worker's own buffers: at 1,420 bytes a burst about fills the
-    /// nearest cache, and where its buffers lie makes a twentieth of the AEAD's time.
+    /// nearest cache, so that where its buffers lie may matter.
     fn aead_alone(&mut self, world: &mut World, packets: &mut Packets) -> Duration {
         let mut ways = Vec::with_capacity(self.case.burst);
         for buffer in &mut self.buffers {

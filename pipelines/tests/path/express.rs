@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jetway_config::{Forward, OnDown, Persistence};
 use jetway_pipelines::dispatch::{Administration, Backend, Health};
-use jetway_pipelines::ids::PortId;
+use jetway_pipelines::ids::{BackendIndex, PortId};
 use jetway_pipelines::packet::ipv4::Fragmentation;
 use jetway_pipelines::packet::{EtherType, Protocol, checksum};
 use rand::rngs::SmallRng;
@@ -18,7 +18,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::bench::packets::{Inner, frame_of, set_fragment};
-use crate::bench::services::{SERVICE_PORT, ServicePlan, servers, service_address};
+use crate::bench::services::{SERVER_PORT, SERVICE_PORT, ServicePlan, server_address, service_address};
 use crate::bench::{FAMILIES, Family, LAN, MACS, WAN, World, address, neighbour_mac};
 use crate::dispatch::gateway;
 
@@ -41,17 +41,23 @@ struct Case {
     forward: Forward,
     persistence: Persistence,
     on_down: OnDown,
+    /// The difference of two servers' numbers: ways to those that are 4,096 apart are kept in one place.
+    numbered_by: u32,
 }
 
 impl Node {
     fn new(case: Case) -> Self {
-        let mut node = Self { world: World::new(1, &[]), servers: servers(case.family, 1..=4) };
+        let servers = (1..=4).map(|number| {
+            let index = BackendIndex(u32::from(number) * case.numbered_by);
+            Arc::new(Backend::new(index, server_address(case.family, number), SERVER_PORT, 1))
+        });
+        let mut node = Self { world: World::new(1, &[]), servers: servers.collect() };
         node.offer(case, 4);
         node
     }
 
     fn offer(&mut self, case: Case, count: usize) {
-        let Case { family, protocol, forward, persistence, on_down } = case;
+        let Case { family, protocol, forward, persistence, on_down, numbered_by: _ } = case;
         let plan = ServicePlan { forward, persistence, on_down, ..ServicePlan::nat(family, protocol) };
         self.world.offer([plan.service(&self.servers[..count])]);
     }
@@ -149,6 +155,7 @@ fn the_short_way_does_with_every_packet_what_the_stages_do() {
             forward: FORWARDS[round / 4 % 5],
             persistence: if random.random_ratio(1, 4) { Persistence::Client } else { Persistence::Flow },
             on_down: *[OnDown::Move, OnDown::Reset].choose(&mut random).expect("some"),
+            numbered_by: [1, 4096][round / 3 % 2],
         };
         let (mut short, mut stages) = (Node::new(case), Node::new(case));
         for step in 0..60 {

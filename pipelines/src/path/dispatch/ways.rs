@@ -19,13 +19,19 @@ const PLACES: usize = 4096;
 
 /// The ways to servers that lead out of a port to a neighbour whose address is known.
 #[derive(Debug)]
-pub struct ServerWays(Box<[Place]>);
+pub struct ServerWays {
+    places: Box<[Place]>,
+    /// Counts the bursts that hold ways.
+    burst: u32,
+}
 
 /// Begins at a cache line, so that what is used of a way lies on two.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 struct Place {
     server: BackendIndex,
+    /// The burst that held it last.
+    held_by: u32,
     /// The epoch of the tables by which it was found out.
     epoch: u64,
     /// `None` if the server's packets have to go through all stages.
@@ -47,7 +53,7 @@ pub struct ServerWay {
     pub translation: Option<Translation>,
 }
 
-/// Where a server's way stands. Good until the next one is looked for.
+/// Where a server's way stands as long as the burst lasts that holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct WayPlace(u16);
 
@@ -65,32 +71,58 @@ impl ServerWay {
 impl ServerWays {
     /// None yet. For a node without services, none ever.
     pub fn new(flows: usize) -> Self {
-        let vacant = Place { server: BackendIndex(0), epoch: u64::MAX, way: None };
-        Self(vec![vacant; if flows > 0 { PLACES } else { 0 }].into())
+        let vacant = Place { server: BackendIndex(0), held_by: 0, epoch: u64::MAX, way: None };
+        Self { places: vec![vacant; if flows > 0 { PLACES } else { 0 }].into(), burst: 0 }
     }
 
     /// The way to a server of a service.
     #[inline]
     pub fn to(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<&ServerWay> {
-        let place = self.place(server, service, tables)?;
-        self.at(place)
+        let (_, place) = Self::place(&mut self.places, server)?;
+        place.refresh(server, service, tables);
+        place.way.as_ref()
     }
 
-    /// Where the way to a server of a service stands.
+    /// A burst begins that holds ways, and with that the one before has ended.
+    pub fn begin_burst(&mut self) {
+        self.burst = self.burst.wrapping_add(1);
+    }
+
+    /// The way to a server of a service, where it stands until the burst ends: as long as nobody asks for it otherwise. `None`,
+    /// too, if the burst holds the way of another server there.
     #[inline]
-    pub fn place(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<WayPlace> {
-        let number = server.index.index() % PLACES;
-        let place = self.0.get_mut(number)?;
-        if place.server != server.index || place.epoch != tables.epoch {
-            *place = Place { server: server.index, epoch: tables.epoch, way: find(server, service, tables) };
+    pub fn hold(&mut self, server: &Backend, service: &Service, tables: &Tables) -> Option<(WayPlace, &ServerWay)> {
+        let (number, place) = Self::place(&mut self.places, server)?;
+        if place.server != server.index && place.held_by == self.burst {
+            return None;
         }
-        place.way.as_ref().map(|_| WayPlace(number as u16))
+        place.refresh(server, service, tables);
+        place.held_by = self.burst;
+        place.way.as_ref().map(|way| (number, way))
     }
 
-    /// The way that stands at a place.
+    /// The way that a burst holds.
     #[inline]
-    pub fn at(&self, place: WayPlace) -> Option<&ServerWay> {
-        self.0.get(usize::from(place.0))?.way.as_ref()
+    pub fn held(&self, place: WayPlace) -> Option<&ServerWay> {
+        self.places.get(usize::from(place.0))?.way.as_ref()
+    }
+
+    /// The place of a server's way.
+    #[inline]
+    fn place<'a>(places: &'a mut [Place], server: &Backend) -> Option<(WayPlace, &'a mut Place)> {
+        let number = server.index.index() % PLACES;
+        Some((WayPlace(number as u16), places.get_mut(number)?))
+    }
+}
+
+impl Place {
+    /// Finds the way out, unless it is this server's already.
+    #[inline]
+    fn refresh(&mut self, server: &Backend, service: &Service, tables: &Tables) {
+        if self.server != server.index || self.epoch != tables.epoch {
+            let way = find(server, service, tables);
+            *self = Self { server: server.index, epoch: tables.epoch, way, ..*self };
+        }
     }
 }
 

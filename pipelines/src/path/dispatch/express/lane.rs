@@ -63,6 +63,7 @@ pub struct Lane<'a, 't, B> {
 impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
     /// For a burst that came in by `port`.
     pub fn new(port: PortId, pipeline: &'a mut Pipeline<B>, tables: &'t Tables, tick: Tick) -> Self {
+        pipeline.server_ways.begin_burst();
         Self { port, pipeline, tables, tick, source: None }
     }
 
@@ -169,9 +170,8 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
     /// The way to a server, if it is known and no other than this.
     #[inline]
     fn way_to(&mut self, server: &Backend, search: &Search<'t>) -> Result<Option<WayPlace>, Stop> {
-        let ways = &mut self.pipeline.server_ways;
-        let Some(place) = ways.place(server, search.service, self.tables) else { return Ok(None) };
-        let Some(way) = ways.at(place) else { return Ok(None) };
+        let held = self.pipeline.server_ways.hold(server, search.service, self.tables);
+        let Some((place, way)) = held else { return Ok(None) };
         // A server on the client's own link may have to be shown another client.
         if search.service.forward == Forward::Nat && way.port == self.port {
             return Ok(None);
@@ -203,7 +203,7 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
             self.note(destination.flow, protocol, candidate.flags);
         }
         let Pipeline { server_ways, ip_id, worker, .. } = &mut *self.pipeline;
-        let way = server_ways.at(destination.way).ok_or(DropReason::Undecided)?;
+        let way = server_ways.held(destination.way).ok_or(DropReason::Undecided)?;
         frame.narrow(ethernet::HEADER_LENGTH, candidate.length.into());
         let packet = frame.data_mut();
         let header_length = if search.service.socket.address.is_ipv4() {

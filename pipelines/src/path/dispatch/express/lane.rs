@@ -107,7 +107,9 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         if *reopens {
             return Err(Stop);
         }
-        let Some(flow) = self.pipeline.flows.find_at(*probable, *hash, key, self.tick) else {
+        // Without a probable place nothing in either bucket has its tag.
+        let flows = &self.pipeline.flows;
+        let Some(flow) = probable.and_then(|_| flows.find_at(*probable, *hash, key, self.tick)) else {
             if service.persistence != Persistence::Flow {
                 return Ok(Found::Intricate);
             }

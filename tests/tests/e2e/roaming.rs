@@ -27,8 +27,17 @@ fn keeps_its_transfer(attachment: Attachment) {
         site.peer.wg(&["set", site.peer.interface(), "listen-port", "40001"]);
         another_megabyte();
         // The old address goes first: what the node still sends there is lost, as behind a NAT that has moved.
-        site.client.ip(&["addr del 198.51.100.2/24 dev eth0", "addr add 198.51.100.77/24 dev eth0"]);
-        // wireguard-go holds on to the source address that it last used until it binds anew, as apps have it do when a network goes.
+        site.client.ip(&["addr del 198.51.100.2/24 dev eth0"]);
+        // wireguard-go speaks from the address at which it was last spoken to, until it binds anew, as apps have it do when a network
+        // goes. A packet that it takes in after that would have it speak from the old one again, for 15 s.
+        let (mut before, mut times) = (0, 0);
+        wait_until("wireguard-go has taken in all that had come", Duration::from_secs(30), || {
+            let received = site.peer.peers()[0].received;
+            times = if received == before { times + 1 } else { 0 };
+            before = received;
+            times == 5
+        });
+        site.client.ip(&["addr add 198.51.100.77/24 dev eth0"]);
         site.peer.wg(&["set", site.peer.interface(), "listen-port", "40002"]);
         another_megabyte();
         stream.join().expect("the stream was not reset")

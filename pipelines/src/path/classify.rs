@@ -128,7 +128,7 @@ fn judge<B: PacketBuf>(
 
 /// Whether the IPv4 header's checksum is right, by the NIC's word or by our own sum.
 #[inline(always)]
-fn verify_checksum(by_nic: ChecksumState, ip: &[u8]) -> Result<(), DropReason> {
+pub(super) fn verify_checksum(by_nic: ChecksumState, ip: &[u8]) -> Result<(), DropReason> {
     let is_right = match by_nic {
         ChecksumState::Good => true,
         ChecksumState::Bad => false,

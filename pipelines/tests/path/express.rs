@@ -122,6 +122,8 @@ fn packet(random: &mut SmallRng, case: Case, number: u32) -> Vec<u8> {
         0 if case.family == Family::V4 => set_fragment(&mut bytes, 0, true),
         1 if case.family == Family::V4 => bytes[10] ^= 1,
         2 => bytes.truncate(bytes.len() - 1),
+        // A header that is longer than most segments.
+        4 if case.protocol == Protocol::TCP => bytes[if case.family == Family::V4 { 20 } else { 40 } + 12] = 0xf0,
         // Ethernet pads.
         3 => bytes.extend([0; 9]),
         _ => {}

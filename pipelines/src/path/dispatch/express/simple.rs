@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::buffer::ChecksumState;
 use crate::dispatch::encapsulation::Inner;
 use crate::dispatch::flow_table::address_bytes;
-use crate::packet::checksum::Sum;
-use crate::packet::tcp::{self, Flags};
+use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{Ports, Protocol, bytes_at, ipv4, ipv6, udp};
+use crate::path::classify::verify_checksum;
 
 /// Why a frame is no candidate.
 pub enum Unfit {
@@ -53,14 +53,7 @@ impl Simple {
         if header[0] != 0x45 || fragmentation & 0x3fff != 0 || header[8] <= 1 {
             return Err(Unfit::Intricate);
         }
-        let is_right = match checksum {
-            ChecksumState::Good => true,
-            ChecksumState::Bad => false,
-            ChecksumState::Unknown => Sum::ZERO.bytes(header).is_right(),
-        };
-        if !is_right {
-            return Err(Unfit::Other);
-        }
+        verify_checksum(checksum, ip).map_err(|_| Unfit::Other)?;
         let (length, protocol) = (word(2), Protocol(header[9]));
         let packet = ip.get(..usize::from(length)).ok_or(Unfit::Other)?;
         let (ports, flags) = transport(packet, ipv4::HEADER_LENGTH, protocol)?;
@@ -94,21 +87,18 @@ impl Simple {
 /// Ports, and flags of a TCP segment. What has no whole header is dropped by the stages, or forwarded as they see fit.
 #[inline(always)]
 fn transport(packet: &[u8], offset: usize, protocol: Protocol) -> Result<(Ports, Flags), Unfit> {
-    let least = match protocol {
-        Protocol::UDP => udp::HEADER_LENGTH,
-        Protocol::TCP => tcp::HEADER_LENGTH,
-        _ => return Err(Unfit::Other),
-    };
-    if packet.len() < offset + least {
-        return Err(Unfit::Intricate);
+    match protocol {
+        Protocol::UDP => {
+            let [s0, s1, d0, d1, ..] = *bytes_at::<{ udp::HEADER_LENGTH }>(packet, offset).ok_or(Unfit::Intricate)?;
+            let ports = Ports { source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]) };
+            Ok((ports, Flags(0)))
+        }
+        Protocol::TCP => {
+            let header = packet.get(offset..).and_then(Tcp::parse).ok_or(Unfit::Intricate)?;
+            Ok((Ports { source: header.source_port, destination: header.destination_port }, header.flags))
+        }
+        _ => Err(Unfit::Other),
     }
-    let [s0, s1, d0, d1] = *bytes_at(packet, offset).ok_or(Unfit::Intricate)?;
-    let ports = Ports { source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]) };
-    if protocol == Protocol::UDP {
-        return Ok((ports, Flags(0)));
-    }
-    let [length, flags] = *bytes_at(packet, offset + 12).ok_or(Unfit::Intricate)?;
-    if usize::from(length >> 4) * 4 < tcp::HEADER_LENGTH { Err(Unfit::Intricate) } else { Ok((ports, Flags(flags))) }
 }
 
 impl Addresses {

@@ -344,11 +344,8 @@ fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn reduce(products: Products) -> Number {
-    let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
-    let [l0, l1, l2, carry] = carry_up(products);
-    let h0 = add_times(_mm512_and_si512(l0, mask_44), carry, 5);
-    let h1 = _mm512_add_epi64(_mm512_and_si512(l1, mask_44), _mm512_srli_epi64::<44>(h0));
-    [_mm512_and_si512(h0, mask_44), h1, _mm512_and_si512(l2, mask_42)]
+    let [h0, h1, h2] = reduce_loosely(products);
+    [_mm512_and_si512(h0, _mm512_set1_epi64(MASK_44)), _mm512_add_epi64(h1, _mm512_srli_epi64::<44>(h0)), h2]
 }
 
 /// The same, but for the last carry: the lowest limb keeps up to 50 bits. For what is multiplied by r itself next, whose upper limb has 36

@@ -124,14 +124,13 @@ pub struct Headers {
     /// They end where this ends, so that all of it is copied, whatever their length.
     bytes: [u8; HEADERS_ROOM],
     length: u8,
-    outer: Outer,
+    /// `None` if they are a link-layer header alone.
+    outer: Option<Outer>,
 }
 
 /// The outer packet whose headers have to be completed.
 #[derive(Clone, Copy, Debug)]
 enum Outer {
-    /// There is none.
-    Nothing,
     /// Over IPv4; with the sum of what is known of the header.
     V4(Encapsulation, u16),
     /// Over IPv6.
@@ -167,7 +166,7 @@ impl Headers {
                     .write(&mut bytes);
                 let known = !u16::from_be_bytes([bytes[10], bytes[11]]);
                 headers.prepend(&bytes);
-                headers.outer = Outer::V4(encapsulation, known);
+                headers.outer = Some(Outer::V4(encapsulation, known));
             }
             Ends::V6 { source, destination } => {
                 let mut bytes = [0; ipv6::HEADER_LENGTH];
@@ -175,7 +174,7 @@ impl Headers {
                 ipv6::Header { source, destination, protocol, traffic_class, flow_label, hop_limit, payload_length }
                     .write(&mut bytes);
                 headers.prepend(&bytes);
-                headers.outer = Outer::V6(encapsulation);
+                headers.outer = Some(Outer::V6(encapsulation));
             }
         }
         headers
@@ -186,7 +185,7 @@ impl Headers {
         Self::NONE.behind(header)
     }
 
-    const NONE: Self = Self { bytes: [0; HEADERS_ROOM], length: 0, outer: Outer::Nothing };
+    const NONE: Self = Self { bytes: [0; HEADERS_ROOM], length: 0, outer: None };
 
     /// These behind a link-layer header.
     #[must_use]
@@ -211,18 +210,19 @@ impl Headers {
     /// inner one (RFC 2003 section 3.1). `entropy` tells flows apart. The buffer needs [`HEADERS_ROOM`].
     #[inline]
     pub fn put<B: PacketBuf>(&self, buffer: &mut B, inner: Inner, entropy: u64, ip_id: &mut u16) -> Result<(), NoRoom> {
-        if let (Outer::Nothing, Some(link)) = (self.outer, self.bytes.last_chunk::<{ ethernet::HEADER_LENGTH }>()) {
+        let Some(outer) = self.outer else {
+            let room = NoRoom(ethernet::HEADER_LENGTH);
+            let link = self.bytes.last_chunk::<{ ethernet::HEADER_LENGTH }>().ok_or(room)?;
             buffer.grow_front(link.len())?;
-            *buffer.data_mut().first_chunk_mut().ok_or(NoRoom(link.len()))? = *link;
+            *buffer.data_mut().first_chunk_mut().ok_or(room)? = *link;
             return Ok(());
-        }
+        };
         let packet = buffer.data().len();
         let length = u16::try_from(packet + HEADERS_ROOM).map_err(|_| NoRoom(packet))? - HEADERS_ROOM as u16;
         buffer.grow_front(HEADERS_ROOM)?;
         let place = buffer.data_mut().first_chunk_mut().ok_or(NoRoom(HEADERS_ROOM))?;
         *place = self.bytes;
-        match self.outer {
-            Outer::Nothing => {}
+        match outer {
             Outer::V4(encapsulation, known) => {
                 complete_v4(place, encapsulation, known, inner, length, ip_id);
                 if encapsulation == Encapsulation::Gue {

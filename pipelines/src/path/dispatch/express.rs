@@ -206,10 +206,13 @@ impl<'t> Recent<'t> {
     fn service_at(&mut self, simple: &Simple, services: &'t Services) -> Result<&'t Service, Unfit> {
         let address = simple.addresses.destination();
         let socket = Socket { address, port: simple.ports.destination, protocol: simple.protocol };
-        match self.socket {
-            Some((known, service)) if known == socket => return Ok(service),
-            Some(_) | None if self.other == Some(address) => return Err(Unfit::Other),
-            Some(_) | None => {}
+        if let Some((known, service)) = self.socket
+            && known == socket
+        {
+            return Ok(service);
+        }
+        if self.other == Some(address) {
+            return Err(Unfit::Other);
         }
         match services.at(&socket) {
             Some(service) if service.gateways.is_none() => Ok(self.socket.insert((socket, service)).1),

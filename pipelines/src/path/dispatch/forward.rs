@@ -9,10 +9,12 @@ use super::fragments::remember_first;
 use super::send::{self, Sent, To};
 use super::{Desk, FragmentFlow, Lookup, check_source, reset};
 use crate::buffer::PacketBuf;
-use crate::dispatch::flow_table::{ClientIdentity, Decision, FlowHash, FlowId, FlowKey, Lifetime, address_bytes};
+use crate::dispatch::flow_table::{
+    ClientIdentity, Decision, FlowHash, FlowId, FlowKey, FlowTable, Lifetime, address_bytes,
+};
 use crate::dispatch::selection::choose;
 use crate::dispatch::service::{Service, Services, Socket};
-use crate::dispatch::{Administration, Backend};
+use crate::dispatch::{Administration, Backend, Tick};
 use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
 use crate::packet::icmp_error::Cause;
@@ -141,9 +143,14 @@ fn standing<B: PacketBuf, O: Outputs<B>>(
 
 /// Notes a packet of a flow, whose life begins anew.
 pub fn note_packet<B: PacketBuf, O: Outputs<B>>(id: FlowId, flags: Option<Flags>, desk: &mut Desk<'_, '_, B, O>) {
-    let Some(lifetime) = desk.pipeline.flows.lifetime(id) else { return };
-    let lifetime = flags.map_or(lifetime, |flags| lifetime.after_segment(flags));
-    desk.pipeline.flows.touch(id, lifetime, desk.tick);
+    note(&mut desk.pipeline.flows, id, flags, desk.tick);
+}
+
+/// The same in a worker's flow table; `flags` are a TCP segment's.
+#[inline]
+pub fn note(flows: &mut FlowTable, id: FlowId, flags: Option<Flags>, tick: Tick) {
+    let Some(lifetime) = flows.lifetime(id) else { return };
+    flows.touch(id, flags.map_or(lifetime, |flags| lifetime.after_segment(flags)), tick);
 }
 
 /// Tells control, once until it has listened, that a server gives a sign of trouble.

@@ -14,7 +14,7 @@ use crate::ids::PortId;
 use crate::packet::tcp::Flags;
 use crate::packet::{Protocol, ethernet, ipv4, ipv6};
 use crate::path::dispatch::check_source;
-use crate::path::dispatch::forward::{count_flow, select};
+use crate::path::dispatch::forward::{count_flow, note, select};
 use crate::path::dispatch::send::count;
 use crate::path::dispatch::ways::WayPlace;
 use crate::path::packet::{BURST, Origin};
@@ -83,6 +83,9 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
                 Err(Stop) => break,
             };
             destinations.push(destination);
+        }
+        if misses.is_empty() {
+            return destinations;
         }
         // By eight bits of their hashes, the flows that begin here.
         let mut begun = [false; 256];
@@ -181,14 +184,10 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         if search.longest > way.room(server) { Err(Stop) } else { Ok(Some(place)) }
     }
 
-    /// Notes a packet of a flow, whose life begins anew.
+    /// Notes a packet of a flow.
     #[inline]
     fn note(&mut self, flow: FlowId, protocol: Protocol, flags: Flags) {
-        let flows = &mut self.pipeline.flows;
-        if let Some(lifetime) = flows.lifetime(flow) {
-            let lifetime = if protocol == Protocol::TCP { lifetime.after_segment(flags) } else { lifetime };
-            flows.touch(flow, lifetime, self.tick);
-        }
+        note(&mut self.pipeline.flows, flow, (protocol == Protocol::TCP).then_some(flags), self.tick);
     }
 
     /// Makes a packet the frame in which it goes to its server, and says by which port.

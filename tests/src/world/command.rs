@@ -1,5 +1,6 @@
 //! Commands that run to their end, and waiting for a condition with a deadline.
 
+use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,5 +51,18 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     while !condition() {
         assert!(Instant::now() < deadline, "waited {limit:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Repeats a read that a signal ended before anything came.
+///
+/// A machine that stops all processes for a moment and lets them go on ends every read with a timeout so: signal(7),
+/// "Interruption of system calls and library functions by stop signals".
+pub(super) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Loads of HTTP requests that know who answered each: short requests one after another, and connections that are kept.
 
 use super::Namespace;
+use super::command::uninterrupted;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -57,7 +58,7 @@ pub fn ask(stream: &mut TcpStream) -> io::Result<String> {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")?;
     let (mut said, mut buffer) = (Vec::new(), [0; 2048]);
     loop {
-        let length = stream.read(&mut buffer)?;
+        let length = uninterrupted(|| stream.read(&mut buffer))?;
         if length == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer was whole"));
         }

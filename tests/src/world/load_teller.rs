@@ -1,6 +1,7 @@
 //! A server's word on how busy it is, for whoever asks: in answers to health checks, and as an agent's line.
 
 use super::Namespace;
+use super::command::uninterrupted;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl Drop for LoadTeller {
 fn answer_check(told: &Told, mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     // One request fits into one segment.
-    let _ = stream.read(&mut [0; 2048])?;
+    let _ = uninterrupted(|| stream.read(&mut [0; 2048]))?;
     write!(stream, "HTTP/1.1 200 OK\r\nX-Load: {}%\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", told.header)
 }
 

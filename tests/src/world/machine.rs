@@ -2,6 +2,7 @@
 //!
 //! Real NIC drivers need real PCI devices, which no namespace has; and the kernel's own WireGuard needs a kernel that has it.
 
+use super::command::uninterrupted;
 use super::{Namespace, Process, World, run, wait_until};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -153,7 +154,7 @@ impl Machine {
         let deadline = Instant::now() + limit;
         let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
-            match self.shell.read(&mut buffer) {
+            match uninterrupted(|| self.shell.read(&mut buffer)) {
                 Ok(0) => return Err("the machine has ended".into()),
                 Ok(length) => said.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

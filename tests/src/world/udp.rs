@@ -1,6 +1,7 @@
 //! Datagrams to a server that answers with its own name, and what comes back.
 
 use super::Namespace;
+use super::command::uninterrupted;
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -84,7 +85,8 @@ impl UdpClient {
         self.socket.send(payload)?;
         let mut buffer = vec![0; 65_536];
         loop {
-            let length = self.socket.recv(&mut buffer).inspect_err(|_| self.note_unanswered(payload))?;
+            let length = uninterrupted(|| self.socket.recv(&mut buffer));
+            let length = length.inspect_err(|_| self.note_unanswered(payload))?;
             let answer = &buffer[..length];
             let end = answer.iter().position(|byte| *byte == b'|').ok_or(io::ErrorKind::InvalidData)?;
             let (name, echoed) = (&answer[..end], &answer[end + 1..]);

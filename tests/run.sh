@@ -11,6 +11,7 @@ cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 LOGS=$TARGET/test-logs
 passed=0 failed=0 skipped=0
+built_debug= built_release=
 
 # In CI the seeds are fixed, of the tests' own choices and of proptest's: there a failure shall say something of the change.
 # Everywhere else chance finds new cases; a failure prints its seed, and these two repeat it.
@@ -62,7 +63,7 @@ part_pure() {
 # in one way and builds each of them once for a profile.
 part_unit() {
   # shellcheck disable=SC2046
-  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e release fuzz load nic)
+  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e fuzz load nic)
 }
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
@@ -70,23 +71,28 @@ part_loom() {
   RUSTFLAGS="--cfg loom" step loom cargo test --locked --release -p jetway-sync --target-dir "$TARGET/loom" --lib --tests
 }
 
+# With the debug profile's checks for overflow: what they find would go unseen in a release.
 part_fuzz() {
-  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-10} step fuzz cargo test --locked --release --workspace --test release -- fuzz:: --test-threads=2
+  build_debug || return
+  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-8} step fuzz cargo test --locked --workspace --test fuzz -- --test-threads=2
 }
 
 # The binaries and the tests of them in one go: on their own they would be built anew, with fewer features of dependencies.
 build_debug() {
-  step build-debug cargo build --locked --workspace --bin jetway --test e2e --test dispatch
+  [ -z "$built_debug" ] || return 0
+  step build-debug cargo build --locked --workspace --bin jetway --bin jetway-perf --test fuzz --test e2e --test dispatch --test load --test nic && built_debug=1
 }
 
+# What is under test alone: each binary of a release is optimized once more with all its dependencies.
 build_release() {
-  step build-release cargo build --locked --release --workspace --bins --test release
+  [ -z "$built_release" ] || return 0
+  step build-release cargo build --locked --release --workspace --bin jetway --bin jetway-perf-stages && built_release=1
 }
 
 # Counts of instructions do not depend on the machine's load, so they are checked where times cannot be.
 part_budgets() {
-  build_release || return
-  step budgets "$TARGET/release/jetway-perf" budgets
+  build_debug && build_release || return
+  step budgets "$TARGET/debug/jetway-perf" budgets --stages "$TARGET/release/jetway-perf-stages"
 }
 
 part_e2e() {
@@ -101,13 +107,13 @@ part_dispatch() {
 }
 
 part_load() {
-  build_release || return
-  step load cargo test --locked --release --workspace --test release -- load:: --test-threads=1
+  build_debug && build_release || return
+  JETWAY_BIN=$TARGET/release/jetway step load cargo test --locked --workspace --test load -- --test-threads=1
 }
 
 part_nic() {
-  build_release || return
-  step nic cargo test --locked --release --workspace --test release -- nic:: --test-threads=1
+  build_debug && build_release || return
+  JETWAY_BIN=$TARGET/release/jetway step nic cargo test --locked --workspace --test nic -- --test-threads=1
 }
 
 # Cargo flags that name every integration test of the workspace but the given ones.

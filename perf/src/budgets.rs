@@ -49,16 +49,15 @@ pub enum Verdict {
 }
 
 /// Counts the instructions of each stage; `None` without valgrind.
-pub fn count() -> io::Result<Option<BTreeMap<String, f64>>> {
+pub fn count(stages: &Path) -> io::Result<Option<BTreeMap<String, f64>>> {
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Ok(None);
     }
-    let stages = std::env::current_exe()?.with_file_name("jetway-perf-stages");
     let folder = tempfile::tempdir()?;
     let profile = folder.path().join("callgrind");
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", profile.display()));
-    let output = command.arg(&stages).stdin(Stdio::null()).output()?;
+    let output = command.arg(stages).stdin(Stdio::null()).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("{} under valgrind: {}\n{said}", stages.display(), output.status)));
@@ -90,8 +89,8 @@ fn inclusive(line: &str, function: &str) -> Option<u64> {
 }
 
 /// Checks the stages against the budgets in `file`, and says what each costs.
-pub fn check(file: &Path, out: &mut impl Write) -> io::Result<Verdict> {
-    let Some(counted) = count()? else { return Ok(Verdict::Skipped("valgrind (Debian package valgrind)")) };
+pub fn check(stages: &Path, file: &Path, out: &mut impl Write) -> io::Result<Verdict> {
+    let Some(counted) = count(stages)? else { return Ok(Verdict::Skipped("valgrind (Debian package valgrind)")) };
     let text = std::fs::read_to_string(file)?;
     let budgets: Budgets = toml::from_str(&text).map_err(io::Error::other)?;
     compare(&budgets, &counted, out)
@@ -115,8 +114,8 @@ fn compare(budgets: &Budgets, counted: &BTreeMap<String, f64>, out: &mut impl Wr
 }
 
 /// Writes what the stages cost now into `file`.
-pub fn update(file: &Path) -> io::Result<Verdict> {
-    let Some(instructions) = count()? else { return Ok(Verdict::Skipped("valgrind (Debian package valgrind)")) };
+pub fn update(stages: &Path, file: &Path) -> io::Result<Verdict> {
+    let Some(instructions) = count(stages)? else { return Ok(Verdict::Skipped("valgrind (Debian package valgrind)")) };
     let budgets = Budgets { tolerance: 0.03, instructions };
     let text = toml::to_string(&budgets).map_err(io::Error::other)?;
     std::fs::write(file, format!("{HEADING}{text}"))?;

@@ -135,6 +135,9 @@ enum Command {
         /// Where they are.
         #[arg(long, default_value = "perf/budgets.toml")]
         file: PathBuf,
+        /// A `jetway-perf-stages` of a release build; by default the one beside this program.
+        #[arg(long)]
+        stages: Option<PathBuf>,
     },
     /// The parts of a packet's way, each alone.
     Micro,
@@ -230,10 +233,14 @@ fn run(command: Command, global: &Global, effort: Effort, results: &mut Results)
             generator::run(global.core, [wan, lan], direction, size)?;
         }
         Command::Sink { device } => sink::run(global.core, device)?,
-        Command::Budgets { update, file } => {
+        Command::Budgets { update, file, stages } => {
+            let stages = match stages {
+                Some(stages) => stages,
+                None => std::env::current_exe()?.with_file_name("jetway-perf-stages"),
+            };
             let verdict = match update {
-                true => budgets::update(&file)?,
-                false => budgets::check(&file, &mut io::stdout().lock())?,
+                true => budgets::update(&stages, &file)?,
+                false => budgets::check(&stages, &file, &mut io::stdout().lock())?,
             };
             match verdict {
                 budgets::Verdict::Kept => {}

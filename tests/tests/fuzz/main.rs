@@ -1,4 +1,4 @@
-//! Every fuzz target for a bounded time: `JETWAY_FUZZ_SECONDS=60 cargo test --release --workspace --test release fuzz::`.
+//! Every fuzz target for a bounded time: `JETWAY_FUZZ_SECONDS=60 cargo test --workspace --test fuzz`.
 
 use std::path::Path;
 

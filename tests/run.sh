@@ -74,7 +74,7 @@ part_loom() {
 # With the debug profile's checks for overflow: what they find would go unseen in a release.
 part_fuzz() {
   build_debug || return
-  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-8} step fuzz cargo test --locked --workspace --test fuzz -- --test-threads=2
+  JETWAY_FUZZ_SECONDS=${FUZZ_SECONDS:-6} step fuzz cargo test --locked --workspace --test fuzz -- --test-threads=2
 }
 
 # The binaries and the tests of them in one go: on their own they would be built anew, with fewer features of dependencies.
@@ -113,7 +113,7 @@ part_load() {
 
 part_nic() {
   build_debug && build_release || return
-  JETWAY_BIN=$TARGET/release/jetway step nic cargo test --locked --workspace --test nic -- --test-threads=1
+  JETWAY_BIN=$TARGET/release/jetway step nic cargo test --locked --workspace --test nic -- --test-threads=2
 }
 
 # Cargo flags that name every integration test of the workspace but the given ones.

@@ -76,6 +76,16 @@ impl<B: PacketBuf> Exits<B> {
         }
     }
 
+    /// Apart, so that what every packet does is short enough to become a part of the stages.
+    #[cold]
+    fn send_after_flush(&mut self, port: PortId, frame: B) -> Result<(), B> {
+        self.flush_port(port.index());
+        match self.ports.get_mut(port.index()) {
+            Some(share) => share.pending.try_push(frame).map_err(|full| full.element()),
+            None => Err(frame),
+        }
+    }
+
     fn flush_port(&mut self, number: usize) {
         let Some(share) = self.ports.get_mut(number) else { return };
         if share.pending.is_empty() {
@@ -118,14 +128,10 @@ impl<B: PacketBuf> Exits<B> {
 }
 
 impl<B: PacketBuf> Outputs<B> for Exits<B> {
+    #[inline]
     fn send(&mut self, port: PortId, frame: B) -> Result<(), B> {
         let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
-        let Err(full) = share.pending.try_push(frame) else { return Ok(()) };
-        self.flush_port(port.index());
-        match self.ports.get_mut(port.index()) {
-            Some(share) => share.pending.try_push(full.element()).map_err(|full| full.element()),
-            None => Err(full.element()),
-        }
+        share.pending.try_push(frame).or_else(|full| self.send_after_flush(port, full.element()))
     }
 
     fn punt(&mut self, to: Twin, buffer: B) -> Result<(), B> {

@@ -96,7 +96,7 @@ pub fn checksum_is_right(packet: &[u8]) -> bool {
 
 /// Takes one hop off the TTL and corrects the checksum. `None`, and nothing is changed, if no hop is left after it
 /// (the packet's TTL is 1 or 0) or the header is truncated.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(packet: &mut [u8]) -> Option<()> {
     let [ttl, _, c0, c1] = bytes_at_mut(packet, 8)?;
     if *ttl <= 1 {

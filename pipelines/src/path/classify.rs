@@ -182,6 +182,13 @@ fn to_service<B: PacketBuf>(packet: &mut Packet<'_, B>, port: PortId, l3: usize)
     Ok(())
 }
 
+/// The tunnel that listens at one of our own addresses, to which no service is offered, for a datagram with these ports.
+pub(super) fn tunnel_at(address: IpAddr, port: u16, tables: &Tables) -> Option<TunnelId> {
+    let tunnel = tables.listeners.get(&port)?;
+    let is_answer = tables.services.translates() && may_stand_in(port);
+    (!is_answer && !tables.services.has_address(address) && tables.is_local(address)).then_some(*tunnel)
+}
+
 /// A packet to one of our own addresses: a tunnel's message, or the kernel's.
 fn to_node<B: PacketBuf>(
     packet: &mut Packet<'_, B>,

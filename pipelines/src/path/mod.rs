@@ -34,6 +34,7 @@ pub mod slots;
 pub mod sweep;
 
 mod admission;
+mod simple;
 
 pub use admission::Admission;
 pub use dispatch::PathMtu;

@@ -1,7 +1,10 @@
 //! The stage that decrypts: every data message of a burst in one call of the AEAD.
 
 mod acceptance;
+mod express;
 mod heard;
+
+pub(super) use express::express;
 
 use arrayvec::ArrayVec;
 use jetway_aead::OpenJob;
@@ -52,12 +55,19 @@ pub fn open<'t, B: PacketBuf, O: Outputs<B>>(
     if messages.pending.is_empty() {
         return;
     }
-    prefetch_sessions(&messages, pipeline);
+    prefetch_sessions(&messages.runs, pipeline);
     for run in &mut messages.runs {
         run.refusal = check_session(run, pipeline, scene).err();
     }
     let authentic = decrypt(packets, &messages, pipeline);
-    prefetch_acceptance(packets, &messages, pipeline, scene);
+    if messages.runs.len() > 1 {
+        let runs = messages.pending.chunk_by(|a, b| a.run == b.run).filter_map(|of_run| of_run.first());
+        let firsts = runs.filter_map(|first| {
+            let packet = packets.get(usize::from(first.packet))?;
+            Some((messages.runs.get(usize::from(first.run))?, packet.buffer.data(), Source::of(&packet.parsed)))
+        });
+        prefetch_acceptance(firsts, pipeline, scene);
+    }
     accept(packets, &messages, authentic, pipeline, scene, out);
 }
 
@@ -139,14 +149,14 @@ fn find_slot<B>(receiver: u32, pipeline: &Pipeline<B>) -> Result<SlotIndex, Else
 
 /// Has the memory of all sessions of the burst fetched at once: with many peers none of it is in the cache, and one
 /// wait for all is shorter than one after the other.
-fn prefetch_sessions<B>(messages: &Messages, pipeline: &Pipeline<B>) {
-    for run in &messages.runs {
+fn prefetch_sessions<B>(runs: &[Run], pipeline: &Pipeline<B>) {
+    for run in runs {
         if let Some(receiver) = pipeline.slots.get(run.slot) {
             receiver.prefetch();
         }
     }
     // Whose session it is, is asked after the AEAD: these loads have its time.
-    for run in &messages.runs {
+    for run in runs {
         if let Some(receiver) = pipeline.slots.get(run.slot) {
             receiver.prefetch_beyond();
         }
@@ -206,9 +216,15 @@ fn decrypt<B: PacketBuf>(packets: &mut Packets<'_, B>, messages: &Messages, pipe
             Err(reason) => packet.verdict = Verdict::Drop(reason),
         }
     }
-    pipeline.aead.open_burst(&mut jobs);
+    open_jobs(&mut jobs, in_jobs, pipeline)
+}
+
+/// Runs the AEAD over jobs, which are of the messages that `in_jobs` numbers. Returns which of those were authentic.
+#[inline]
+fn open_jobs<B>(jobs: &mut [OpenJob<'_>], mut in_jobs: Authentic, pipeline: &Pipeline<B>) -> Authentic {
+    pipeline.aead.open_burst(jobs);
     let mut authentic = 0;
-    for job in &jobs {
+    for job in jobs {
         let lowest = in_jobs & in_jobs.wrapping_neg();
         in_jobs ^= lowest;
         authentic |= if job.authentic { lowest } else { 0 };

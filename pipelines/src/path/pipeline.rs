@@ -167,6 +167,10 @@ impl<B: PacketBuf> Pipeline<B> {
         if frames.is_empty() {
             return;
         }
+        open::express(port, frames, self, scene, out);
+        if frames.is_empty() {
+            return;
+        }
         let mut packets: Packets<'_, B> = ArrayVec::new();
         classify::classify(frames, &mut packets, port, scene.tables);
         self.run(&mut packets, scene, out);
@@ -317,6 +321,19 @@ impl<B: PacketBuf> Pipeline<B> {
     fn run<'t, O: Outputs<B>>(&mut self, packets: &mut Packets<'t, B>, scene: &Scene<'t>, out: &mut O) {
         let mut made: Packets<'t, B> = ArrayVec::new();
         open::open(packets, self, scene, out);
+        self.forward(packets, &mut made, scene, out);
+        self.forward_made(&mut made, scene, out);
+    }
+
+    /// Takes packets that came out of tunnels all the way, and leaves `packets` empty.
+    #[inline(never)]
+    pub(super) fn forward_opened<'t, O: Outputs<B>>(
+        &mut self,
+        packets: &mut Packets<'t, B>,
+        scene: &Scene<'t>,
+        out: &mut O,
+    ) {
+        let mut made: Packets<'t, B> = ArrayVec::new();
         self.forward(packets, &mut made, scene, out);
         self.forward_made(&mut made, scene, out);
     }

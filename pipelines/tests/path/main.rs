@@ -8,6 +8,7 @@ mod early_fragments;
 mod ecn;
 mod explain;
 mod express;
+mod express_open;
 mod flood;
 mod forgotten_clients;
 mod forwarding;

@@ -10,7 +10,6 @@
 //! another of its flow: either all of a flow's packets stay, or the whole rest of the burst does.
 
 mod lane;
-mod simple;
 
 use std::net::IpAddr;
 
@@ -24,13 +23,13 @@ use crate::dispatch::service::{Service, Services, Socket};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
 use crate::packet::tcp::Flags;
-use crate::packet::{EtherType, MacAddress, Ports, Protocol, ethernet};
+use crate::packet::{MacAddress, Ports, Protocol};
 use crate::path::outputs::Outputs;
 use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
+use crate::path::simple::{Addresses, Simple, Unfit};
 use crate::path::sweep::{discard, lose};
 use lane::Lane;
-use simple::{Addresses, Simple, Unfit};
 
 /// Frames in a row that are for no service, after which the rest of the burst is not looked at.
 const OTHERS: usize = 4;
@@ -134,13 +133,9 @@ impl<'t> Findings<'t> {
     ) {
         let (mut others, mut recent) = (0, Recent::default());
         for (number, frame) in (0..).zip(frames) {
-            let simple = match ethernet::untagged_to(mac, frame.data()) {
-                Some((EtherType::IPV4, ip)) => Simple::of_ipv4(ip, frame.ip_checksum()),
-                Some((EtherType::IPV6, ip)) => Simple::of_ipv6(ip),
-                Some(_) => Err(Unfit::Other),
-                None => Err(Unfit::Intricate),
-            };
-            match simple.and_then(|simple| self.add(number, &simple, services, &mut recent, flows)) {
+            match Simple::of_frame(mac, frame)
+                .and_then(|(simple, _)| self.add(number, &simple, services, &mut recent, flows))
+            {
                 Ok(()) => others = 0,
                 Err(Unfit::Other) if others < OTHERS => others += 1,
                 Err(Unfit::Other | Unfit::Intricate) => break,

@@ -1,11 +1,12 @@
 //! What becomes of a message once the AEAD has seen it: whether it counts, and whether its inner packet may go on.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use super::heard::{Heard, Source};
-use super::{Authentic, Messages, Pending};
+use super::{Authentic, Messages, Run};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::TunnelId;
@@ -21,30 +22,23 @@ use crate::wireguard::replay::SpareWindows;
 
 /// Has memory fetched that sessions need which were not heard just before: the ways to whom their inner sources belong, and the
 /// places where it is noted that somebody is known there. With many peers they are not in the cache.
-pub(super) fn prefetch_acceptance<B: PacketBuf>(
-    packets: &Packets<'_, B>,
-    messages: &Messages,
+///
+/// Of each run: its first message, opened, and where that came from.
+pub(super) fn prefetch_acceptance<'m, B>(
+    firsts: impl Iterator<Item = (&'m Run, &'m [u8], Source)>,
     pipeline: &Pipeline<B>,
     scene: &Scene<'_>,
 ) {
-    if messages.runs.len() == 1 {
-        return;
-    }
     let tables = scene.tables;
     let second = scene.now.as_seconds() as u32;
     let mut approaches = ArrayVec::<_, BURST>::new_const();
-    for messages_of_run in messages.pending.chunk_by(|a, b| a.run == b.run) {
-        let Some(first) = messages_of_run.first() else { continue };
-        let Some(run) = messages.runs.get(usize::from(first.run)) else { continue };
-        let (Some(receiver), Some(packet)) = (pipeline.slots.get(run.slot), packets.get(usize::from(first.packet)))
-        else {
-            continue;
-        };
+    for (run, opened, from) in firsts {
+        let Some(receiver) = pipeline.slots.get(run.slot) else { continue };
         if receiver.noted != Some(second) {
-            pipeline.admission.prefetch(Source::of(&packet.parsed).endpoint());
+            pipeline.admission.prefetch(from.endpoint());
         }
         // What was forged has no packet in it; then the hint leads nowhere.
-        if let Some(source) = source_of(packet.buffer.data())
+        if let Some(source) = source_of(opened)
             && receiver.allowed_source != Some((tables.epoch, source))
             && let Some(tunnel) = tables.tunnel(run.tunnel)
         {
@@ -86,7 +80,7 @@ pub(super) fn accept<B: PacketBuf, O: Outputs<B>>(
                 packet.verdict = Verdict::Drop(DropReason::PeerRemoved);
                 continue;
             }
-            if let Err(reason) = prove(wanted, authentic >> number & 1 == 1, receiver, spare_windows) {
+            if let Err(reason) = prove(wanted.counter, authentic >> number & 1 == 1, receiver, spare_windows) {
                 packet.verdict = Verdict::Drop(reason);
                 continue;
             }
@@ -100,7 +94,8 @@ pub(super) fn accept<B: PacketBuf, O: Outputs<B>>(
                     }
                 }
             }
-            packet.verdict = match unwrap(packet, run.tunnel, receiver, scene.tables) {
+            let outer_ecn = packet.parsed.ecn();
+            packet.verdict = match unwrap(packet, outer_ecn, run.tunnel, receiver, scene.tables) {
                 Ok(()) => Verdict::Route,
                 Err(reason) => Verdict::Drop(reason),
             };
@@ -112,8 +107,9 @@ pub(super) fn accept<B: PacketBuf, O: Outputs<B>>(
 }
 
 /// Whether a message counts: it is authentic and was not seen before.
-fn prove(
-    wanted: &Pending,
+#[inline]
+pub(super) fn prove(
+    counter: u64,
     authentic: bool,
     receiver: &mut Receiver,
     spare: &mut SpareWindows,
@@ -121,17 +117,17 @@ fn prove(
     if !authentic {
         return Err(DropReason::WireguardForged);
     }
-    receiver.window.accept(wanted.counter, spare).map_err(|_| DropReason::WireguardReplayed)
+    receiver.window.accept(counter, spare).map_err(|_| DropReason::WireguardReplayed)
 }
 
 /// Leaves only the inner packet in the buffer, if the peer may send it.
-fn unwrap<B: PacketBuf>(
+pub(super) fn unwrap<B: PacketBuf>(
     packet: &mut Packet<'_, B>,
+    outer_ecn: Ecn,
     tunnel: TunnelId,
     receiver: &mut Receiver,
     tables: &Tables,
 ) -> Result<(), DropReason> {
-    let outer_ecn = packet.parsed.ecn();
     // Only with a tag is it authentic.
     let Some((data @ [_, ..], _tag)) = packet.buffer.data().split_last_chunk::<TAG_SIZE>() else {
         packet.buffer.truncate(0);
@@ -146,14 +142,7 @@ fn unwrap<B: PacketBuf>(
     let inner = &packet.parsed;
     // The seal proves who sent the header, not that it is right: a router checks it (RFC 1812 section 5.2.2).
     inner.verify_header_checksum(data)?;
-    if receiver.allowed_source != Some((tables.epoch, inner.source)) {
-        let entry = tables.tunnel(tunnel).ok_or(DropReason::WireguardNoSession)?;
-        match entry.allowed_ips.lookup(inner.source) {
-            Some(owner) if Arc::ptr_eq(owner, &receiver.peer) => {}
-            Some(_) | None => return Err(DropReason::InnerSourceNotAllowed),
-        }
-        receiver.allowed_source = Some((tables.epoch, inner.source));
-    }
+    check_allowed(inner.source, tunnel, receiver, tables)?;
     let length = inner.total_length as usize;
     packet.buffer.truncate(length);
     packet.origin = Origin::Tunnel(tunnel);
@@ -167,4 +156,25 @@ fn unwrap<B: PacketBuf>(
         packet.parsed.set_ecn(packet.buffer.data_mut(), ecn);
     }
     Ok(())
+}
+
+/// Whether the session's peer may send from an address.
+#[inline]
+pub(super) fn check_allowed(
+    source: IpAddr,
+    tunnel: TunnelId,
+    receiver: &mut Receiver,
+    tables: &Tables,
+) -> Result<(), DropReason> {
+    if receiver.allowed_source == Some((tables.epoch, source)) {
+        return Ok(());
+    }
+    let entry = tables.tunnel(tunnel).ok_or(DropReason::WireguardNoSession)?;
+    match entry.allowed_ips.lookup(source) {
+        Some(owner) if Arc::ptr_eq(owner, &receiver.peer) => {
+            receiver.allowed_source = Some((tables.epoch, source));
+            Ok(())
+        }
+        Some(_) | None => Err(DropReason::InnerSourceNotAllowed),
+    }
 }

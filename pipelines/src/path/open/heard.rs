@@ -7,6 +7,7 @@ use crate::packet::Parsed;
 use crate::path::admission::Admission;
 use crate::path::event::HandshakeEvent;
 use crate::path::outputs::Outputs;
+use crate::path::simple::Addresses;
 use crate::time::Instant;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
 use crate::wireguard::peer::Content;
@@ -24,6 +25,11 @@ impl Source {
     pub(super) fn of(outer: &Parsed) -> Self {
         let port = outer.ports.map_or(0, |ports| ports.source);
         Self { address: outer.source, port, local: outer.destination }
+    }
+
+    /// Of a datagram between these addresses from a port.
+    pub(super) fn new(addresses: Addresses, port: u16) -> Self {
+        Self { address: addresses.source(), port, local: addresses.destination() }
     }
 
     #[inline(always)]
@@ -47,13 +53,22 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    pub(super) fn nothing(from: Source) -> Self {
+        Self { from, messages: 0, bytes: 0, content: Content::Empty }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.messages == 0
+    }
+
     /// `sealed` is the length of the encrypted packet with its tag.
     pub(super) fn new(from: Source, sealed: usize) -> Self {
-        let mut heard = Self { from, messages: 0, bytes: 0, content: Content::Empty };
+        let mut heard = Self::nothing(from);
         heard.add(sealed);
         heard
     }
 
+    /// `sealed` as for [`Heard::new`].
     pub(super) fn add(&mut self, sealed: usize) {
         self.messages += 1;
         self.bytes += (DATA_HEADER_SIZE + sealed) as u64;

@@ -2,22 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::buffer::ChecksumState;
+use super::classify::verify_checksum;
+use crate::buffer::{ChecksumState, PacketBuf};
 use crate::dispatch::encapsulation::Inner;
 use crate::dispatch::flow_table::address_bytes;
 use crate::packet::tcp::{Flags, Tcp};
-use crate::packet::{Ports, Protocol, bytes_at, ipv4, ipv6, udp};
-use crate::path::classify::verify_checksum;
+use crate::packet::{EtherType, MacAddress, Ports, Protocol, bytes_at, ethernet, ipv4, ipv6, udp};
 
-/// Why a frame is no candidate.
+/// Why a frame does not go a short way.
 pub enum Unfit {
-    /// It is of no service, or dropped by the stages.
+    /// The way is not its own, or the stages drop it.
     Other,
-    /// It is of a service perhaps, in a way that only the stages know: what comes behind it may be of its flow.
+    /// It is its own perhaps, in a way that only the stages know: what comes behind it may be of its flow.
     Intricate,
 }
 
-/// The headers of a whole packet without options or extension headers, as far as this stage asks for them.
+/// The headers of a whole packet without options or extension headers, as far as a short way asks for them.
 pub struct Simple {
     /// Who sent it, and whom it is for.
     pub addresses: Addresses,
@@ -43,6 +43,17 @@ pub enum Addresses {
 }
 
 impl Simple {
+    /// Reads what comes behind the Ethernet header of an untagged frame to the station `mac`. Returns that, too.
+    #[inline(always)]
+    pub fn of_frame<B: PacketBuf>(mac: MacAddress, frame: &B) -> Result<(Self, &[u8]), Unfit> {
+        match ethernet::untagged_to(mac, frame.data()) {
+            Some((EtherType::IPV4, ip)) => Ok((Self::of_ipv4(ip, frame.ip_checksum())?, ip)),
+            Some((EtherType::IPV6, ip)) => Ok((Self::of_ipv6(ip)?, ip)),
+            Some(_) => Err(Unfit::Other),
+            None => Err(Unfit::Intricate),
+        }
+    }
+
     /// Reads an IPv4 packet. `checksum` is what the NIC said of its header's.
     #[inline(always)]
     pub fn of_ipv4(ip: &[u8], checksum: ChecksumState) -> Result<Self, Unfit> {
@@ -102,6 +113,15 @@ fn transport(packet: &[u8], offset: usize, protocol: Protocol) -> Result<(Ports,
 }
 
 impl Addresses {
+    /// Bytes of the header that they stand in.
+    #[inline(always)]
+    pub fn header_length(self) -> usize {
+        match self {
+            Self::V4(..) => ipv4::HEADER_LENGTH,
+            Self::V6(..) => ipv6::HEADER_LENGTH,
+        }
+    }
+
     /// Both as keys of flows have them.
     #[inline]
     pub fn bytes(self) -> ([u8; 16], [u8; 16]) {
@@ -111,6 +131,15 @@ impl Addresses {
                 (bytes(source), bytes(destination))
             }
             Self::V6(source, destination) => (source.to_be_bytes(), destination.to_be_bytes()),
+        }
+    }
+
+    /// Who sent it.
+    #[inline]
+    pub fn source(self) -> IpAddr {
+        match self {
+            Self::V4(source, _) => Ipv4Addr::from_bits(source).into(),
+            Self::V6(source, _) => Ipv6Addr::from_bits(source).into(),
         }
     }
 

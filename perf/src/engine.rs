@@ -15,7 +15,7 @@ use crate::gotatun;
 use crate::interleave::Interleaved;
 use crate::line::refill;
 use crate::result::{Quantity, Row, USUAL_BURST};
-use crate::sample::{Contestant, difference, ratio};
+use crate::sample::{Contestant, clock_cost, difference, ratio};
 use crate::stock::{self, Pair};
 use crate::system;
 use crate::traffic::{self, SERVER, Size};
@@ -64,6 +64,9 @@ impl Direction {
 
 /// Whose figure a turn's encryption alone is in results.
 pub const AEAD_ALONE: &str = "aead alone";
+
+/// Whose figure it is what a turn takes beside its encryption.
+const BEYOND_AEAD: &str = "beyond the AEAD";
 
 /// Packets after which caches hold of many peers what they hold of them while traffic goes on.
 const WARMTH: usize = 100_000;
@@ -140,6 +143,7 @@ fn add(run: &mut Interleaved, world: &Rc<RefCell<World>>, case: Case) {
     let mut contestants = vec![contestant, aead_alone];
     // The others keep no table of peers: who uses them brings one.
     if case.peers == 1 {
+        contestants.push(beyond_aead(&turns, world, case));
         let (mut pair, mut other_pair) = (Pair::new(), gotatun::Pair::new(TUNNEL_MTU));
         contestants.push(Contestant::new("boringtun", case.burst, move || boringtun(&mut pair, case)));
         contestants.push(Contestant::new("gotatun", case.burst, move || gotatun(&mut other_pair, case)));
@@ -152,15 +156,32 @@ fn add(run: &mut Interleaved, world: &Rc<RefCell<World>>, case: Case) {
                 .size(case.size.name(), case.size.mean())
                 .flows(case.peers, Some(case.burst))
         };
-        for outcome in outcomes {
+        for outcome in outcomes.iter().filter(|outcome| outcome.name != BEYOND_AEAD) {
             let mut row = row(scenario.to_owned(), outcome.name, outcome.nanoseconds, outcome.spread);
             row.ratio = Some(ratio(outcome, &outcomes[0]));
             part.rows.push(row);
         }
-        let (median, spread) = difference(&outcomes[0], &outcomes[1]);
+        let paired = outcomes.iter().find(|outcome| outcome.name == BEYOND_AEAD);
+        let (median, spread) = match paired {
+            Some(outcome) => (outcome.nanoseconds, outcome.spread),
+            None => difference(&outcomes[0], &outcomes[1]),
+        };
         let beyond = row(format!("{scenario} beyond the AEAD"), "jetway", median, spread);
         part.rows.push(Row { gbps: None, ..beyond });
     });
+}
+
+/// A turn less its encryption alone, burst by burst: the machine's moods last longer than two bursts, and both find the caches and
+/// predictors as the other left them.
+fn beyond_aead(turns: &Rc<RefCell<Turns>>, world: &Rc<RefCell<World>>, case: Case) -> Contestant {
+    let (turns, mut packets) = (Rc::clone(turns), Packets::new(case));
+    let clock = clock_cost();
+    on_world(case, BEYOND_AEAD, world, move |world| {
+        let mut turns = turns.borrow_mut();
+        let turn = turns.run(world, &mut packets);
+        // Each of both times has the clock's cost in it, and who compares takes that off once more.
+        (turn + clock).saturating_sub(turns.aead_alone(world, &mut packets))
+    })
 }
 
 /// A contestant that works on `world`. With many peers it has as many packets first, as far as caches have room for what these

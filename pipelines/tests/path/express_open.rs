@@ -69,7 +69,9 @@ fn inner(random: &mut SmallRng, world: &World, client: usize, number: u32) -> Ve
         1 => (Protocol(47), vec![0; 4]),
         2..5 => {
             let flags = *[0x10, 0x18, 0x02, 0x11, 0x12].choose(random).expect("some");
-            (Protocol::TCP, vec![7, 8, 9, 10, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0])
+            let (offset, options) = if flags & 2 == 0 { (0x50, &[][..]) } else { (0x60, &[2, 4, 0xff, 0xff][..]) };
+            let fixed = [7, 8, 9, 10, 0, 0, 0, 1, 0, 0, 0, 1, offset, flags, 1, 0, 0, 0, 0, 0];
+            (Protocol::TCP, [&fixed[..], options].concat())
         }
         _ => (Protocol::UDP, [&[7, 8, 9, 10][..], &((8 + data.len()) as u16).to_be_bytes(), &[0, 0]].concat()),
     };

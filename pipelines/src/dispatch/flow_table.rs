@@ -52,6 +52,18 @@ pub struct FlowHash {
     tag: u16,
 }
 
+/// What the heads of a key's buckets tell of it before any flow is near.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Probable {
+    /// Its flow is probably here.
+    Flow(FlowId),
+    /// It has no flow; a new one would be put here.
+    Vacancy(FlowId),
+    /// It has no flow, and there is no place for one.
+    #[default]
+    Nothing,
+}
+
 /// Both buckets of a flow hold nothing but live flows: it cannot be kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the flow table is full")]
@@ -112,36 +124,44 @@ impl FlowTable {
         }
     }
 
-    /// Asks for the flow that this hash probably leads to, and tells its place, or for the place where a new one would be
-    /// put, once the heads are near.
+    /// Asks for the flow that this hash probably leads to, or for the place where a new one would be put, and tells it, once
+    /// the heads are near.
     #[inline]
-    pub fn prefetch_entry(&self, hash: FlowHash, now: Tick) -> Option<FlowId> {
-        let mut probable = None;
+    pub fn prefetch_entry(&self, hash: FlowHash, now: Tick) -> Probable {
+        let mut probable = Probable::Nothing;
         for bucket in [hash.first, hash.second] {
             let Some(head) = self.heads.get(bucket as usize) else { continue };
             if let Some(way) = head.with_tag(hash.tag).next() {
                 let place = place(bucket, way);
                 if let Some(flow) = self.flows.get(place) {
                     prefetch_read(flow);
-                    probable = probable.or(Some(FlowId(place as u32)));
+                    if probable == Probable::Nothing {
+                        probable = Probable::Flow(FlowId(place as u32));
+                    }
                 }
             }
         }
-        if probable.is_none()
+        if probable == Probable::Nothing
             && let Some(vacant) = vacancy(hash, (self.live_in(hash.first, now), self.live_in(hash.second, now)))
             && let Some(flow) = self.flows.get(vacant.0 as usize)
         {
             prefetch_read(flow);
+            probable = Probable::Vacancy(vacant);
         }
         probable
     }
 
     /// As [`FlowTable::find`], with the place that [`FlowTable::prefetch_entry`] told.
     #[inline]
-    pub fn find_at(&self, probable: Option<FlowId>, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<FlowId> {
-        let is_there =
-            |id: &FlowId| self.flows.get(id.0 as usize).is_some_and(|flow| flow.key == *key) && self.is_live(*id, now);
-        probable.filter(is_there).or_else(|| self.find(hash, key, now))
+    pub fn find_at(&self, probable: Probable, hash: FlowHash, key: &FlowKey, now: Tick) -> Option<FlowId> {
+        match probable {
+            Probable::Flow(id)
+                if self.flows.get(id.0 as usize).is_some_and(|flow| flow.key == *key) && self.is_live(id, now) =>
+            {
+                Some(id)
+            }
+            Probable::Flow(_) | Probable::Vacancy(_) | Probable::Nothing => self.find(hash, key, now),
+        }
     }
 
     #[inline]
@@ -223,20 +243,29 @@ impl FlowTable {
     ) -> Result<FlowId, Full> {
         match self.find(hash, &key, now) {
             Some(id) => self.write(id, hash, &key, decision, lifetime, now),
-            None => self.add(hash, &key, decision, lifetime, now),
+            None => self.add(Probable::Nothing, hash, &key, decision, lifetime, now),
         }
     }
 
-    /// As [`FlowTable::insert`], for a flow that [`FlowTable::find`] has just not found.
+    /// As [`FlowTable::insert`], for a flow that [`FlowTable::find`] has just not found, with what
+    /// [`FlowTable::prefetch_entry`] told of it in this burst.
     #[inline]
     pub fn add(
         &mut self,
+        probable: Probable,
         hash: FlowHash,
         key: &FlowKey,
         decision: Decision,
         lifetime: Lifetime,
         now: Tick,
     ) -> Result<FlowId, Full> {
+        // Nothing has the key's tag, and no flow that came since then has taken the place.
+        if let Probable::Vacancy(id) = probable
+            && self.lifetime(id).is_none()
+        {
+            self.occupied += 1;
+            return self.write(id, hash, key, decision, lifetime, now);
+        }
         // Both: an expired flow of this key may be in either.
         let live = (self.reclaim(hash.first, now), self.reclaim(hash.second, now));
         let id = vacancy(hash, live).ok_or(Full)?;

@@ -110,9 +110,30 @@ impl World {
     }
 
     fn insert(&mut self, number: u32, decision: Decision, lifetime: Lifetime) {
+        let inserted = self.table.insert(self.hash(number), key(number), decision, lifetime, Tick(self.now));
+        self.inserted(number, decision, lifetime, inserted);
+    }
+
+    /// As packets do that come together: the places are told for all, then each flow is looked for, and added if it is not there.
+    fn insert_burst(&mut self, numbers: [u32; 6], lifetime: Lifetime) {
+        let now = Tick(self.now);
+        let told = numbers.map(|number| self.table.prefetch_entry(self.hash(number), now));
+        for (number, probable) in numbers.into_iter().zip(told) {
+            let (hash, expected) = (self.hash(number), self.expected(number));
+            let found = self.table.find_at(probable, hash, &key(number), now);
+            assert_eq!(found, expected.map(|known| known.id), "flow {number}");
+            if found.is_none() {
+                let added = self.table.add(probable, hash, &key(number), decision(number), lifetime, now);
+                self.inserted(number, decision(number), lifetime, added);
+            }
+        }
+    }
+
+    /// Holds what became of an insertion against the model, and notes it there.
+    fn inserted(&mut self, number: u32, decision: Decision, lifetime: Lifetime, inserted: Result<FlowId, Full>) {
         let hash = self.hash(number);
         let expected = self.expected(number);
-        match self.table.insert(hash, key(number), decision, lifetime, Tick(self.now)) {
+        match inserted {
             Ok(id) => {
                 assert!(expected.is_none_or(|known| known.id == id), "flow {number} has two places");
                 assert!([hash.first as usize, hash.second as usize].contains(&id.split().0));
@@ -159,7 +180,8 @@ impl World {
             0..400 => {
                 self.find(number);
             }
-            400..700 => self.insert(number, decision(random.random()), lifetime),
+            400..600 => self.insert(number, decision(random.random()), lifetime),
+            600..700 => self.insert_burst(std::array::from_fn(|_| random.random_range(0..keys)), lifetime),
             700..850 => {
                 if let Some(id) = self.find(number) {
                     self.table.touch(id, lifetime, Tick(self.now));

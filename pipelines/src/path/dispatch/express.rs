@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 use crate::buffer::PacketBuf;
 use crate::dispatch::Tick;
 use crate::dispatch::encapsulation::Inner;
-use crate::dispatch::flow_table::{FlowHash, FlowId, FlowKey, FlowTable};
+use crate::dispatch::flow_table::{FlowHash, FlowKey, FlowTable, Probable};
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
@@ -56,7 +56,7 @@ struct Search<'t> {
     key: FlowKey,
     hash: FlowHash,
     /// Where the flow probably is.
-    probable: Option<FlowId>,
+    probable: Probable,
     /// Of the first of them.
     flags: Flags,
     /// Whether another of them opens the connection anew.
@@ -170,7 +170,7 @@ impl<'t> Findings<'t> {
                 service,
                 key,
                 hash,
-                probable: None,
+                probable: Probable::Nothing,
                 flags,
                 reopens: false,
                 longest: length.into(),

@@ -9,9 +9,7 @@ use super::fragments::remember_first;
 use super::send::{self, Sent, To};
 use super::{Desk, FragmentFlow, Lookup, check_source, reset};
 use crate::buffer::PacketBuf;
-use crate::dispatch::flow_table::{
-    ClientIdentity, Decision, FlowHash, FlowId, FlowKey, FlowTable, Lifetime, address_bytes,
-};
+use crate::dispatch::flow_table::{ClientIdentity, Decision, FlowId, FlowKey, FlowTable, Lifetime, address_bytes};
 use crate::dispatch::selection::choose;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Administration, Backend, Tick};
@@ -54,7 +52,7 @@ pub fn forward<'t, B: PacketBuf, O: Outputs<B>>(
         None => {
             check_source(packet.parsed.source, packet.origin, desk.scene.tables)?;
             let position = server_for(packet, service, desk)?;
-            (position, begin(key, *hash, service, position, flags, desk))
+            (position, begin(lookup, service, position, flags, desk))
         }
     };
     let Some(server) = service.server(server) else { return Err(DropReason::ServiceDown.into()) };
@@ -257,8 +255,7 @@ fn decide<B: PacketBuf, O: Outputs<B>>(id: FlowId, service: &Service, position: 
 
 /// Begins a flow. A table that is full is no reason to refuse it: it goes by Maglev, packet by packet.
 fn begin<B: PacketBuf, O: Outputs<B>>(
-    key: &FlowKey,
-    hash: FlowHash,
+    Lookup { key, hash, probable }: &Lookup,
     service: &Service,
     position: u16,
     flags: Option<Flags>,
@@ -268,7 +265,7 @@ fn begin<B: PacketBuf, O: Outputs<B>>(
     count_flow(server, desk.pipeline.worker);
     let decision = Decision::new(server.index, position);
     let lifetime = flags.map_or(Lifetime::Udp, Lifetime::of_tcp);
-    let inserted = desk.pipeline.flows.add(hash, key, decision, lifetime, desk.tick);
+    let inserted = desk.pipeline.flows.add(*probable, *hash, key, decision, lifetime, desk.tick);
     if inserted.is_err() {
         desk.pipeline.counters.flows_untracked.add(1);
     }

@@ -42,7 +42,7 @@ use super::pipeline::{Pipeline, Scene};
 use super::route::{Refusal, Way, refuse, way_to};
 use crate::buffer::PacketBuf;
 use crate::dispatch::direct_flows::Ends;
-use crate::dispatch::flow_table::{FlowHash, FlowId, FlowKey};
+use crate::dispatch::flow_table::{FlowHash, FlowKey, Probable};
 use crate::dispatch::nat::QuotedPacket;
 use crate::dispatch::service::{Service, Services, Socket};
 use crate::dispatch::{Backend, Tick};
@@ -75,7 +75,7 @@ pub struct Lookup {
     key: FlowKey,
     hash: FlowHash,
     /// Where it probably is.
-    probable: Option<FlowId>,
+    probable: Probable,
 }
 
 /// The searches of a burst.
@@ -258,7 +258,7 @@ fn to_service<'t, B: PacketBuf>(
     pipeline.flows.prefetch(hash);
     let number = lookups.len() as u8;
     // There is one for each packet of a burst at most.
-    lookups.try_push(Lookup { key, hash, probable: None }).ok()?;
+    lookups.try_push(Lookup { key, hash, probable: Probable::Nothing }).ok()?;
     Some(Task::Forward(service, number))
 }
 

@@ -7,7 +7,7 @@ use jetway_config::{Forward, Persistence};
 
 use super::{Candidate, Search};
 use crate::buffer::{NoRoom, PacketBuf};
-use crate::dispatch::flow_table::{Decision, FlowId, Lifetime};
+use crate::dispatch::flow_table::{Decision, FlowId, Lifetime, Probable};
 use crate::dispatch::{Backend, Tick};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
@@ -112,7 +112,11 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         }
         // Without a probable place nothing in either bucket has its tag.
         let flows = &self.pipeline.flows;
-        let Some(flow) = probable.and_then(|_| flows.find_at(*probable, *hash, key, self.tick)) else {
+        let known = match probable {
+            Probable::Flow(_) => flows.find_at(*probable, *hash, key, self.tick),
+            Probable::Vacancy(_) | Probable::Nothing => None,
+        };
+        let Some(flow) = known else {
             if service.persistence != Persistence::Flow {
                 return Ok(Found::Intricate);
             }
@@ -141,7 +145,7 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         chosen_by: u64,
         destination: &mut Option<Destination<'t>>,
     ) -> Result<(), Stop> {
-        let Search { service, key, hash, flags, .. } = search;
+        let Search { service, key, hash, probable, flags, .. } = search;
         if !self.may_come_from(key.source) {
             return Ok(());
         }
@@ -152,7 +156,9 @@ impl<'a, 't, B: PacketBuf> Lane<'a, 't, B> {
         let Some(way) = self.way_to(server, search)? else { return Ok(()) };
         let lifetime = if key.protocol == Protocol::TCP { Lifetime::of_tcp(*flags) } else { Lifetime::Udp };
         let decision = Decision::new(server.index, position);
-        let Ok(flow) = self.pipeline.flows.add(*hash, key, decision, lifetime, self.tick) else { return Ok(()) };
+        let Ok(flow) = self.pipeline.flows.add(*probable, *hash, key, decision, lifetime, self.tick) else {
+            return Ok(());
+        };
         count_flow(server, self.pipeline.worker);
         *destination = Some(Destination { server, flow, way });
         Ok(())

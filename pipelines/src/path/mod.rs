@@ -9,7 +9,8 @@
 //!              +--> the kernel: what is addressed to the node itself
 //! ```
 //!
-//! What a service's packets mostly are takes a shorter way, `dispatch/express.rs`, and sees none of these stages.
+//! What packets mostly are takes a shorter way and sees none of these stages: those of services `dispatch/express.rs`, data messages of
+//! tunnels `open/express.rs`.
 //!
 //! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
 

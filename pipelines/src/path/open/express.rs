@@ -9,32 +9,30 @@
 //! It decides nothing otherwise than the stages do, and they see nothing of a packet that goes this way to its end. No packet overtakes
 //! another of its session: from the first on that stays for the stages, or goes to them opened, all do.
 
-use std::net::IpAddr;
+mod lane;
 
 use arrayvec::ArrayVec;
 use jetway_aead::OpenJob;
 
-use super::acceptance::{check_allowed, prefetch_acceptance, prove, unwrap};
+use lane::Lane;
+
+use super::acceptance::{prefetch_acceptance, prove, unwrap};
 use super::heard::{Heard, Source};
 use super::{Authentic, Elsewhere, Run, check_session, find_slot, open_jobs, prefetch_sessions};
 use crate::buffer::{ChecksumState, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::{PortId, TunnelId};
-use crate::packet::ecn::{self, Ecn};
-use crate::packet::tcp::Flags;
+use crate::packet::ecn::Ecn;
 use crate::packet::udp::{self, Udp};
-use crate::packet::{MacAddress, Ports, Protocol, ethernet, ipv4, ipv6};
-use crate::path::classify::{may_forward, tunnel_at};
-use crate::path::emit::LinkHeaders;
+use crate::packet::{MacAddress, Ports, Protocol, ethernet};
+use crate::path::classify::tunnel_at;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use crate::path::pipeline::{Pipeline, Scene};
-use crate::path::route::way_to;
 use crate::path::simple::{Addresses, Simple, Unfit};
 use crate::path::sweep::discard;
 use crate::tables::Tables;
-use crate::wireguard::Receiver;
-use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES, TAG_SIZE};
+use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES};
 use crate::wireguard::message::Data;
 
 /// Frames in a row that are no data messages to us, after which the rest of the burst is not looked at.
@@ -64,7 +62,7 @@ struct Findings {
 }
 
 /// Opens the data messages among the frames, and sends on what was in them; the other frames stay in `frames`, in their order.
-/// What was in a message and is not so simple goes through the stages at once, and into `made` what these make on the way.
+/// What was in a message and is not so simple goes through the stages, before those.
 pub fn express<'t, B: PacketBuf, O: Outputs<B>>(
     port: PortId,
     frames: &mut ArrayVec<B, BURST>,
@@ -253,7 +251,7 @@ impl Findings {
             }
             hearing.heard.add(candidate.sealed.into());
             if intricate.is_empty()
-                && let Some(port) = lane.make_frame(&mut frame, candidate, tunnel, receiver)
+                && let Some(port) = lane.make_frame(&mut frame, (candidate.run, tunnel), candidate.ecn, receiver)
             {
                 if let Err(frame) = out.send(port, frame) {
                     discard(frame, DropReason::TransmitQueueFull, pipeline, out);
@@ -312,97 +310,5 @@ impl Hearing {
         {
             self.heard.note(receiver, counters, admission, scene.now, out);
         }
-    }
-}
-
-/// Where inner packets go: mostly all of a burst the same way.
-struct Lane<'t> {
-    tables: &'t Tables,
-    /// Whether an inner packet can concern a service; only the stages know what to do with it then.
-    has_services: bool,
-    /// The session and the ends of the last packet that was found to be allowed, and to go the way below.
-    known: Option<(u8, Addresses)>,
-    way: Option<Way>,
-}
-
-/// The way to one destination.
-struct Way {
-    destination: IpAddr,
-    port: PortId,
-    mtu: u16,
-    headers: LinkHeaders,
-}
-
-impl<'t> Lane<'t> {
-    fn new(tables: &'t Tables) -> Self {
-        Self { tables, has_services: !tables.services.is_empty(), known: None, way: None }
-    }
-
-    /// Makes of an opened message the frame that goes on, and says by which port; `None` if that is for the stages, and nothing is
-    /// changed.
-    #[inline(always)]
-    fn make_frame<B: PacketBuf>(
-        &mut self,
-        buffer: &mut B,
-        candidate: &Candidate,
-        tunnel: TunnelId,
-        receiver: &mut Receiver,
-    ) -> Option<PortId> {
-        if self.has_services || buffer.headroom() < ethernet::HEADER_LENGTH {
-            return None;
-        }
-        let (data, _tag) = buffer.data().split_last_chunk::<TAG_SIZE>()?;
-        let simple = match data.first()? >> 4 {
-            // What the NIC said was of the outer header.
-            4 => Simple::of_ipv4(data, ChecksumState::Unknown),
-            _ => Simple::of_ipv6(data),
-        };
-        let simple = simple.ok()?;
-        // A connection learns from its first segments what fits through the tunnel.
-        if simple.flags.contains(Flags::SYN) {
-            return None;
-        }
-        let ecn = Ecn::of(simple.inner.traffic_class);
-        if candidate.ecn != Ecn::NotEct && ecn::decapsulate(ecn, candidate.ecn) != Ok(ecn) {
-            return None;
-        }
-        let ends = (candidate.run, simple.addresses);
-        if self.known != Some(ends) {
-            self.learn(simple.addresses, tunnel, receiver)?;
-            self.known = Some(ends);
-        }
-        let way = self.way.as_ref().filter(|way| simple.length <= way.mtu)?;
-        buffer.truncate(simple.length.into());
-        let is_ipv4 = matches!(simple.addresses, Addresses::V4(..));
-        match is_ipv4 {
-            true => ipv4::decrement_ttl(buffer.data_mut()),
-            false => ipv6::decrement_hop_limit(buffer.data_mut()),
-        }?;
-        buffer.grow_front(ethernet::HEADER_LENGTH).ok()?;
-        *buffer.data_mut().first_chunk_mut()? = if is_ipv4 { way.headers.ipv4 } else { way.headers.ipv6 };
-        Some(way.port)
-    }
-
-    /// Finds out whether packets between these addresses may leave the tunnel and go out of a port, and keeps their way.
-    #[inline(never)]
-    fn learn(&mut self, addresses: Addresses, tunnel: TunnelId, receiver: &mut Receiver) -> Option<()> {
-        let (source, destination) = (addresses.source(), addresses.destination());
-        check_allowed(source, tunnel, receiver, self.tables).ok()?;
-        if !may_forward(source) {
-            return None;
-        }
-        if self.way.as_ref().is_some_and(|way| way.destination == destination) {
-            return Some(());
-        }
-        self.known = None;
-        self.way = None;
-        if self.tables.is_local(destination) || !may_forward(destination) {
-            return None;
-        }
-        let way = way_to(destination, self.tables).ok()?;
-        let Verdict::Emit { port, next_hop } = way.verdict else { return None };
-        let headers = LinkHeaders::find(port, next_hop, self.tables).ok()?;
-        self.way = Some(Way { destination, port, mtu: way.mtu, headers });
-        Some(())
     }
 }

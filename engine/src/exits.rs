@@ -1,14 +1,15 @@
 //! The ways out of a worker: transmit queues, and rings to the kernel, other workers, the handshaker and control.
 
+use arrayvec::ArrayVec;
 use jetway_pipelines::buffer::{BufferPool, PacketBuf};
 use jetway_pipelines::drop_reason::DropReason;
-use jetway_pipelines::ids::{PortId, WorkerId};
+use jetway_pipelines::ids::{BackendIndex, PortId, WorkerId};
 use jetway_pipelines::path::{ControlEvent, HandshakeEvent, Outputs, RingFull};
 use jetway_pipelines::tables::Twin;
 use jetway_sync::spsc::Producer;
 
 use crate::links::{Handoff, Punt};
-use crate::port::{Burst, PortQueue};
+use crate::port::{BURST, Burst, PortQueue};
 use jetway_pipelines::counters::{Counter, WorkerCounters};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct PortShare<B: PacketBuf> {
     /// Its queue pair, or the worker that transmits for it because the port has too few queues.
     pub access: PortAccess<B>,
     pending: Burst<B>,
+    /// The servers that these are for.
+    servers: ArrayVec<Option<BackendIndex>, BURST>,
     losses: Arc<PortLosses>,
 }
 
@@ -41,7 +44,7 @@ pub enum PortAccess<B: PacketBuf> {
 impl<B: PacketBuf> PortShare<B> {
     /// A share with nothing on its way.
     pub fn new(access: PortAccess<B>) -> Self {
-        Self { access, pending: Burst::new(), losses: Arc::default() }
+        Self { access, pending: Burst::new(), servers: ArrayVec::new(), losses: Arc::default() }
     }
 
     /// Where its losses are counted.
@@ -66,23 +69,49 @@ pub struct Exits<B: PacketBuf> {
     pub control_events: Producer<ControlEvent>,
     /// What the worker counts.
     pub counters: Arc<WorkerCounters>,
+    /// What was dropped of packets to servers, until somebody counts it there.
+    pub lost: Lost,
 }
 
+/// Packets that were dropped on their way to servers, and why. What finds no room here is counted by worker and port alone.
+pub type Lost = ArrayVec<(BackendIndex, DropReason), LOST>;
+
+/// Dropped packets that a turn can tell the servers of: more than it sends unless it makes many fragments.
+const LOST: usize = 8 * BURST;
+
 impl<B: PacketBuf> Exits<B> {
-    /// Hands everything that waits to the ports. What a port does not take is dropped and counted.
-    pub fn flush(&mut self) {
-        for number in 0..self.ports.len() {
-            self.flush_port(number);
+    /// What was dropped of packets to servers since the last call.
+    pub fn take_lost(&mut self) -> impl Iterator<Item = (BackendIndex, DropReason)> {
+        self.lost.drain(..)
+    }
+
+    /// Queues a frame for a port.
+    #[inline]
+    fn queue(&mut self, port: PortId, frame: B, server: Option<BackendIndex>) -> Result<(), B> {
+        let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
+        match share.pending.try_push(frame) {
+            Ok(()) => {
+                share.servers.push(server);
+                Ok(())
+            }
+            Err(full) => self.queue_after_flush(port, full.element(), server),
         }
     }
 
     /// Apart, so that what every packet does is short enough to become a part of the stages.
     #[cold]
-    fn send_after_flush(&mut self, port: PortId, frame: B) -> Result<(), B> {
+    fn queue_after_flush(&mut self, port: PortId, frame: B, server: Option<BackendIndex>) -> Result<(), B> {
         self.flush_port(port.index());
-        match self.ports.get_mut(port.index()) {
-            Some(share) => share.pending.try_push(frame).map_err(|full| full.element()),
-            None => Err(frame),
+        let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
+        share.pending.try_push(frame).map_err(|full| full.element())?;
+        share.servers.push(server);
+        Ok(())
+    }
+
+    /// Hands everything that waits to the ports. What a port does not take is dropped and counted.
+    pub fn flush(&mut self) {
+        for number in 0..self.ports.len() {
+            self.flush_port(number);
         }
     }
 
@@ -100,17 +129,21 @@ impl<B: PacketBuf> Exits<B> {
                     self.counters.drop_packets(DropReason::TransmitQueueFull, lost);
                     share.losses.transmit_queue_full.add(lost);
                     share.pending.clear();
+                    let servers = share.servers.iter().skip(sent).flatten();
+                    note(&mut self.lost, servers.copied(), DropReason::TransmitQueueFull);
                 }
+                share.servers.clear();
             }
             PortAccess::Through(worker) => {
                 let (worker, port) = (*worker, PortId(number as u16));
-                for frame in share.pending.drain(..) {
+                for (frame, server) in share.pending.drain(..).zip(share.servers.drain(..)) {
                     let ring = self.handoffs.get_mut(worker.index()).and_then(Option::as_mut);
-                    match ring.map(|ring| ring.push(Handoff::Transmit(port, frame))) {
+                    match ring.map(|ring| ring.push(Handoff::Transmit(port, frame, server))) {
                         Some(Ok(())) => self.counters.handed_off.add(1),
                         Some(Err(_)) | None => {
                             self.counters.drop_packets(DropReason::HandoffQueueFull, 1);
                             share.losses.handoff_queue_full.add(1);
+                            note(&mut self.lost, server, DropReason::HandoffQueueFull);
                         }
                     }
                 }
@@ -130,8 +163,12 @@ impl<B: PacketBuf> Exits<B> {
 impl<B: PacketBuf> Outputs<B> for Exits<B> {
     #[inline]
     fn send(&mut self, port: PortId, frame: B) -> Result<(), B> {
-        let Some(share) = self.ports.get_mut(port.index()) else { return Err(frame) };
-        share.pending.try_push(frame).or_else(|full| self.send_after_flush(port, full.element()))
+        self.queue(port, frame, None)
+    }
+
+    #[inline]
+    fn send_to_server(&mut self, port: PortId, frame: B, server: BackendIndex) -> Result<(), B> {
+        self.queue(port, frame, Some(server))
     }
 
     fn punt(&mut self, to: Twin, buffer: B) -> Result<(), B> {
@@ -141,7 +178,7 @@ impl<B: PacketBuf> Outputs<B> for Exits<B> {
     fn hand_off(&mut self, to: WorkerId, port: PortId, frame: B) -> Result<(), B> {
         let Some(ring) = self.handoffs.get_mut(to.index()).and_then(Option::as_mut) else { return Err(frame) };
         ring.push(Handoff::Received(port, frame)).map_err(|handoff| match handoff {
-            Handoff::Received(_, frame) | Handoff::Transmit(_, frame) => frame,
+            Handoff::Received(_, frame) | Handoff::Transmit(_, frame, _) => frame,
         })
     }
 
@@ -156,6 +193,12 @@ impl<B: PacketBuf> Outputs<B> for Exits<B> {
     fn allocate(&mut self) -> Option<B> {
         self.pool.allocate()
     }
+}
+
+/// Notes drops of packets to servers.
+fn note(lost: &mut Lost, servers: impl IntoIterator<Item = BackendIndex>, reason: DropReason) {
+    let room = lost.remaining_capacity();
+    lost.extend(servers.into_iter().take(room).map(|server| (server, reason)));
 }
 
 #[cfg(test)]

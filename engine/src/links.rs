@@ -10,7 +10,7 @@
 //!                       control
 //! ```
 
-use jetway_pipelines::ids::{PortId, WorkerId};
+use jetway_pipelines::ids::{BackendIndex, PortId, WorkerId};
 use jetway_pipelines::path::{Command, ControlEvent, HandshakeEvent, Order};
 use jetway_pipelines::tables::Twin;
 use jetway_sync::command::{self, CommandReceiver, CommandSender};
@@ -57,8 +57,8 @@ pub struct Inject<B> {
 pub enum Handoff<B> {
     /// A frame that came in by the port: its session lives there.
     Received(PortId, B),
-    /// A finished frame: only that worker has a queue of the port.
-    Transmit(PortId, B),
+    /// A finished frame, with the server that it is for, if it is for one: only that worker has a queue of the port.
+    Transmit(PortId, B, Option<BackendIndex>),
 }
 
 /// A worker's ends of its rings.

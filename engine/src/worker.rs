@@ -14,7 +14,7 @@ use jetway_sync::command::CommandReceiver;
 use jetway_sync::published::Reader;
 use jetway_sync::spsc::{Consumer, Producer};
 
-use crate::exits::{Exits, PortShare};
+use crate::exits::{Exits, Lost, PortShare};
 use crate::links::{Handoff, Inject, WorkerLinks};
 use crate::port::{BURST, Burst};
 
@@ -99,6 +99,7 @@ impl<B: PacketBuf> Worker<B> {
             handshake_events,
             control_events,
             counters: Arc::clone(&counters),
+            lost: Lost::new(),
         };
         Self {
             tables,
@@ -142,6 +143,7 @@ impl<B: PacketBuf> Worker<B> {
             }
         }
         exits.flush();
+        pipeline.lose(exits.take_lost(), &scene);
 
         self.counters.turns.add(1);
         if work == 0 {
@@ -180,7 +182,7 @@ fn take_over<B: PacketBuf>(
                 current = Some(port);
                 burst.push(frame);
             }
-            Handoff::Transmit(port, frame) => pipeline.transmit(port, frame, exits),
+            Handoff::Transmit(port, frame, server) => pipeline.transmit(port, frame, server, scene, exits),
         }
     }
     if let Some(port) = current {

@@ -43,6 +43,7 @@ fn exits(accesses: Vec<PortAccess<HeapBuf>>) -> (Exits<HeapBuf>, Vec<Arc<PortLos
         handshake_events: own.handshake_events,
         control_events: own.control_events,
         counters: Arc::default(),
+        lost: Lost::new(),
     };
     (exits, losses, (links, others))
 }
@@ -67,6 +68,39 @@ fn what_a_full_transmit_queue_drops_is_counted_at_its_port_and_at_no_other() {
     assert_eq!(lost(&losses), [(0, 0), (63, 0)]);
     let dropped = exits.counters.drops[DropReason::TransmitQueueFull as usize].get();
     assert_eq!((dropped, exits.counters.sent.get()), (63, 8), "the worker's own counters say the same");
+}
+
+#[test]
+fn what_is_dropped_on_its_way_to_a_server_is_told_with_the_server_and_the_reason() {
+    let queue = |room| PortAccess::Queue(Box::new(Narrow(room)));
+    let (mut exits, _losses, _others) = exits(vec![queue(2), PortAccess::Through(WorkerId(1))]);
+    let (full, handoff) = (DropReason::TransmitQueueFull, DropReason::HandoffQueueFull);
+    let send = |exits: &mut Exits<HeapBuf>, port, server: Option<u32>| {
+        let sent = match server {
+            Some(server) => exits.send_to_server(PortId(port), HeapBuf::default(), BackendIndex(server)),
+            None => exits.send(PortId(port), HeapBuf::default()),
+        };
+        assert!(sent.is_ok());
+    };
+    // The first two go out.
+    for server in [Some(1), None, Some(2), None, Some(3)] {
+        send(&mut exits, 0, server);
+    }
+    exits.flush();
+    assert_eq!(exits.take_lost().collect::<Vec<_>>(), [(BackendIndex(2), full), (BackendIndex(3), full)]);
+    assert_eq!(exits.take_lost().count(), 0);
+    for number in 0..HANDOFFS as u32 + 2 {
+        send(&mut exits, 1, Some(number));
+    }
+    exits.flush();
+    let late = HANDOFFS as u32;
+    let expected = [(BackendIndex(late), handoff), (BackendIndex(late + 1), handoff)];
+    assert_eq!(exits.take_lost().collect::<Vec<_>>(), expected);
+    // A burst that is full goes out by itself, and what it lost is not forgotten.
+    for number in 0..=crate::port::BURST as u32 {
+        send(&mut exits, 0, Some(number));
+    }
+    assert_eq!(exits.take_lost().count(), crate::port::BURST - 2);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Where the sweep puts packets and events: the engine's queues, or a test's lists.
 
 use super::event::{ControlEvent, HandshakeEvent};
-use crate::ids::{PortId, WorkerId};
+use crate::ids::{BackendIndex, PortId, WorkerId};
 use crate::tables::Twin;
 
 /// A ring had no room.
@@ -12,6 +12,11 @@ pub struct RingFull;
 pub trait Outputs<B> {
     /// Queues a frame for a port.
     fn send(&mut self, port: PortId, frame: B) -> Result<(), B>;
+    /// The same, for a frame on its way to a server: who drops it later tells the server's losses.
+    fn send_to_server(&mut self, port: PortId, frame: B, server: BackendIndex) -> Result<(), B> {
+        let _ = server;
+        self.send(port, frame)
+    }
     /// Gives a packet to the kernel.
     fn punt(&mut self, to: Twin, packet: B) -> Result<(), B>;
     /// Gives a frame that came in by `port` to another worker.

@@ -195,11 +195,32 @@ impl<B: PacketBuf> Pipeline<B> {
         self.run_one(packet, scene, out);
     }
 
-    /// Sends a finished frame on behalf of a worker that has no queue of the port.
-    pub fn transmit<O: Outputs<B>>(&mut self, port: PortId, frame: B, out: &mut O) {
-        if let Err(frame) = out.send(port, frame) {
+    /// Sends a finished frame, which may be on its way to a server, on behalf of a worker that has no queue of the port.
+    pub fn transmit<O: Outputs<B>>(
+        &mut self,
+        port: PortId,
+        frame: B,
+        server: Option<BackendIndex>,
+        scene: &Scene<'_>,
+        out: &mut O,
+    ) {
+        let sent = match server {
+            Some(server) => out.send_to_server(port, frame, server),
+            None => out.send(port, frame),
+        };
+        if let Err(frame) = sent {
             self.counters.drop_packets(DropReason::TransmitQueueFull, 1);
             out.discard(frame);
+            if let Some(server) = server {
+                self.lose([(server, DropReason::TransmitQueueFull)], scene);
+            }
+        }
+    }
+
+    /// Counts packets that were dropped on their way out for the servers that they were for. The worker's own count has them.
+    pub fn lose(&self, lost: impl IntoIterator<Item = (BackendIndex, DropReason)>, scene: &Scene<'_>) {
+        for (server, reason) in lost {
+            sweep::lose(scene.tables.services.server(server), reason, self);
         }
     }
 

@@ -25,7 +25,11 @@ pub fn sweep<'t, B: PacketBuf, O: Outputs<B>>(
     for packet in packets.drain(..) {
         match packet.verdict {
             Verdict::Send(port) => {
-                if let Err(frame) = out.send(port, packet.buffer) {
+                let sent = match packet.server {
+                    Some(server) => out.send_to_server(port, packet.buffer, server.index),
+                    None => out.send(port, packet.buffer),
+                };
+                if let Err(frame) = sent {
                     lose(packet.server, DropReason::TransmitQueueFull, pipeline);
                     discard(frame, DropReason::TransmitQueueFull, pipeline, out);
                 }

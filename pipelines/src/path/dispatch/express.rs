@@ -107,7 +107,7 @@ pub fn express<'t, B: PacketBuf, O: Outputs<B>>(
             continue;
         };
         let (frame, reason) = match lane.rewrite(candidate, search, destination, &mut frame) {
-            Ok(port) => match out.send(port, frame) {
+            Ok(port) => match out.send_to_server(port, frame, destination.server.index) {
                 Ok(()) => continue,
                 Err(frame) => (frame, DropReason::TransmitQueueFull),
             },

@@ -68,7 +68,7 @@ part_unit() {
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.
 part_loom() {
-  RUSTFLAGS="--cfg loom" step loom cargo test --locked --release -p jetway-sync --target-dir "$TARGET/loom" --lib --tests
+  RUSTFLAGS="--cfg loom" step loom cargo test --locked -p jetway-sync --target-dir "$TARGET/loom" --lib --tests
 }
 
 # With the debug profile's checks for overflow: what they find would go unseen in a release.

@@ -76,7 +76,7 @@ pub struct Exits<B: PacketBuf> {
 /// Packets that were dropped on their way to servers, and why. What finds no room here is counted by worker and port alone.
 pub type Lost = ArrayVec<(BackendIndex, DropReason), LOST>;
 
-/// Dropped packets that a turn can tell the servers of: more than it sends unless it makes many fragments.
+/// Dropped packets of which the servers can be told at once: more than come of a burst unless it is cut into many fragments.
 const LOST: usize = 8 * BURST;
 
 impl<B: PacketBuf> Exits<B> {

@@ -129,6 +129,7 @@ impl<B: PacketBuf> Worker<B> {
         pipeline.release_held(&scene, exits);
         for ring in &mut self.handoffs {
             work += take_over(ring, &mut self.burst, pipeline, &scene, exits);
+            pipeline.lose(exits.take_lost(), &scene);
         }
         for Inject { from, buffer } in self.injects.drain(RING_BURST) {
             pipeline.from_kernel(from, buffer, &scene, exits);
@@ -139,6 +140,7 @@ impl<B: PacketBuf> Worker<B> {
             if received > 0 {
                 self.counters.received.add(received as u64);
                 pipeline.frames(port, &mut self.burst, &scene, exits);
+                pipeline.lose(exits.take_lost(), &scene);
                 work += received;
             }
         }

@@ -9,6 +9,22 @@ use crate::dispatch::flow_table::address_bytes;
 use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{EtherType, MacAddress, Ports, Protocol, bytes_at, ethernet, ipv4, ipv6, udp};
 
+/// Frames in a row that are not of a short way, after which it does not look at the rest of the burst.
+const OTHERS: usize = 4;
+
+/// Offers the frames of a burst to a short way with their places, until one is too intricate or too many are none of it.
+#[inline(always)]
+pub fn offer<B>(frames: &[B], mut take: impl FnMut(u8, &B) -> Result<(), Unfit>) {
+    let mut others = 0;
+    for (number, frame) in (0..).zip(frames) {
+        match take(number, frame) {
+            Ok(()) => others = 0,
+            Err(Unfit::Other) if others < OTHERS => others += 1,
+            Err(Unfit::Other | Unfit::Intricate) => return,
+        }
+    }
+}
+
 /// Why a frame does not go a short way.
 pub enum Unfit {
     /// The way is not its own, or the stages drop it.

@@ -27,12 +27,9 @@ use crate::packet::{MacAddress, Ports, Protocol};
 use crate::path::outputs::Outputs;
 use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
-use crate::path::simple::{Addresses, Simple, Unfit};
+use crate::path::simple::{Addresses, Simple, Unfit, offer};
 use crate::path::sweep::{discard, lose};
 use lane::Lane;
-
-/// Frames in a row that are for no service, after which the rest of the burst is not looked at.
-const OTHERS: usize = 4;
 
 /// A whole UDP or TCP packet for a service, without options or extension headers.
 #[derive(Clone, Copy)]
@@ -131,16 +128,10 @@ impl<'t> Findings<'t> {
         services: &'t Services,
         flows: &FlowTable,
     ) {
-        let (mut others, mut recent) = (0, Recent::default());
-        for (number, frame) in (0..).zip(frames) {
-            match Simple::of_frame(mac, frame)
-                .and_then(|(simple, _)| self.add(number, &simple, services, &mut recent, flows))
-            {
-                Ok(()) => others = 0,
-                Err(Unfit::Other) if others < OTHERS => others += 1,
-                Err(Unfit::Other | Unfit::Intricate) => break,
-            }
-        }
+        let mut recent = Recent::default();
+        offer(frames, |number, frame| {
+            Simple::of_frame(mac, frame).and_then(|(simple, _)| self.add(number, &simple, services, &mut recent, flows))
+        });
     }
 
     /// Adds a packet, if it is of a service.

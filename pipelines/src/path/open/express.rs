@@ -29,14 +29,11 @@ use crate::path::classify::tunnel_at;
 use crate::path::outputs::Outputs;
 use crate::path::packet::{BURST, Origin, Packet, Packets, UNPARSED, Verdict};
 use crate::path::pipeline::{Pipeline, Scene};
-use crate::path::simple::{Addresses, Simple, Unfit};
+use crate::path::simple::{Addresses, Simple, Unfit, offer};
 use crate::path::sweep::discard;
 use crate::tables::Tables;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, REJECT_AFTER_MESSAGES};
 use crate::wireguard::message::Data;
-
-/// Frames in a row that are no data messages to us, after which the rest of the burst is not looked at.
-const OTHERS: usize = 4;
 
 /// A data message.
 struct Candidate {
@@ -100,14 +97,8 @@ impl Findings {
         pipeline: &Pipeline<B>,
         tables: &Tables,
     ) {
-        let (mut others, mut recent) = (0, Recent::default());
-        for (number, frame) in (0..).zip(frames) {
-            match self.add(number, frame, mac, &mut recent, pipeline, tables) {
-                Ok(()) => others = 0,
-                Err(Unfit::Other) if others < OTHERS => others += 1,
-                Err(Unfit::Other | Unfit::Intricate) => break,
-            }
-        }
+        let mut recent = Recent::default();
+        offer(frames, |number, frame| self.add(number, frame, mac, &mut recent, pipeline, tables));
     }
 
     /// Adds a frame, if it is a data message.

@@ -113,12 +113,7 @@ fn judge<B: PacketBuf>(
         if tables.is_local(parsed.destination) {
             return to_node(packet, port, l3, level, recent, tables);
         }
-        if !may_forward(parsed.source) || !may_forward(parsed.destination) {
-            return Err(DropReason::MartianAddress);
-        }
-        if matches!(tables.routes.lookup(parsed.source), Some(Route::Tunnel(_))) {
-            return Err(DropReason::ReversePath);
-        }
+        may_cross(parsed.source, parsed.destination, tables)?;
         recent.forwarded = Some((parsed.source, parsed.destination));
     }
     let length = parsed.total_length as usize;
@@ -257,6 +252,18 @@ fn to_tunnel<B: PacketBuf>(
         length: datagram.length.saturating_sub(udp::HEADER_LENGTH as u16),
     };
     Ok(())
+}
+
+/// Whether what came in clear may cross the node from one of these addresses to the other.
+pub(super) fn may_cross(source: IpAddr, destination: IpAddr, tables: &Tables) -> Result<(), DropReason> {
+    if !may_forward(source) || !may_forward(destination) {
+        return Err(DropReason::MartianAddress);
+    }
+    // What has an address behind a tunnel comes out of that.
+    match tables.routes.lookup(source) {
+        Some(Route::Tunnel(_)) => Err(DropReason::ReversePath),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a unicast packet with this address may cross the node (RFC 1812 section 5.3.7, RFC 4291 section 2.5).

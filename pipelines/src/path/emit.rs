@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::packet::{Packets, Verdict};
-use crate::buffer::PacketBuf;
+use crate::buffer::{NoRoom, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
 use crate::packet::{EtherType, ethernet};
@@ -16,7 +16,7 @@ pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
     for packet in packets.iter_mut() {
         let Verdict::Emit { port, next_hop } = packet.verdict else { continue };
         let headers = match &last {
-            Some(last) if last.next_hop == next_hop && last.port == port => last,
+            Some(last) if last.lead_to(port, next_hop) => last,
             Some(_) | None => match LinkHeaders::find(port, next_hop, tables) {
                 Ok(headers) => &*last.insert(headers),
                 Err(verdict) => {
@@ -25,22 +25,16 @@ pub fn emit<B: PacketBuf>(packets: &mut Packets<'_, B>, tables: &Tables) {
                 }
             },
         };
-        packet.verdict = match packet.buffer.grow_front(ethernet::HEADER_LENGTH) {
-            Ok(()) => match packet.buffer.data_mut().split_first_chunk_mut() {
-                Some((header, [first, ..])) => {
-                    *header = if *first >> 4 == 4 { headers.ipv4 } else { headers.ipv6 };
-                    Verdict::Send(port)
-                }
-                // No stage before lets an empty packet come here.
-                Some((_, [])) | None => Verdict::Drop(DropReason::Undecided),
-            },
-            Err(_) => Verdict::Drop(DropReason::BufferNoRoom),
+        packet.verdict = match headers.put_before(&mut packet.buffer) {
+            Ok(()) => Verdict::Send(port),
+            Err(NoRoom(_)) => Verdict::Drop(DropReason::BufferNoRoom),
         };
     }
 }
 
 /// The link-layer headers to a next hop.
-pub(super) struct LinkHeaders {
+#[derive(Debug)]
+pub struct LinkHeaders {
     port: PortId,
     next_hop: IpAddr,
     /// Before an IPv4 packet.
@@ -60,5 +54,23 @@ impl LinkHeaders {
             header
         };
         Ok(Self { port, next_hop, ipv4: header(EtherType::IPV4), ipv6: header(EtherType::IPV6) })
+    }
+
+    /// Whether they are those to this next hop.
+    #[inline(always)]
+    pub fn lead_to(&self, port: PortId, next_hop: IpAddr) -> bool {
+        self.next_hop == next_hop && self.port == port
+    }
+
+    /// Puts the header before an IP packet.
+    #[inline(always)]
+    pub fn put_before<B: PacketBuf>(&self, buffer: &mut B) -> Result<(), NoRoom> {
+        buffer.grow_front(ethernet::HEADER_LENGTH)?;
+        let Some((header, rest)) = buffer.data_mut().split_first_chunk_mut() else {
+            return Err(NoRoom(ethernet::HEADER_LENGTH));
+        };
+        let is_ipv4 = rest.first().is_some_and(|first| first >> 4 == 4);
+        *header = if is_ipv4 { self.ipv4 } else { self.ipv6 };
+        Ok(())
     }
 }

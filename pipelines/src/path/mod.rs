@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What packets mostly are takes a shorter way and sees none of these stages: those of services `dispatch/express.rs`, data messages of
-//! tunnels `open/express.rs`.
+//! tunnels `open/express.rs`, packets into tunnels `seal/express.rs`.
 //!
 //! A burst goes through one stage at a time. A stage writes a verdict beside the packet; only the sweep acts.
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::emit::LinkHeaders;
 use crate::buffer::{L4Offload, Network, NoRoom, PacketBuf, Transport};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
@@ -119,56 +120,120 @@ impl Outer {
     }
 
     /// Puts UDP and IP headers before the message in `buffer`.
-    ///
-    /// Over IPv4 the UDP checksum is zero, "not computed" (RFC 768): every byte of the message is authenticated.
-    /// Over IPv6 it is computed, as RFC 8200 section 8.1 asks.
     pub fn wrap<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
-        let datagram = buffer.data().len() + udp::HEADER_LENGTH;
-        let length = u16::try_from(datagram).map_err(|_| NoRoom(datagram))?;
         match &self.headers {
-            Headers::V4(headers) => {
-                *ip_id = ip_id.wrapping_add(1);
-                buffer.grow_front(V4_LENGTH)?;
-                let Some(place) = buffer.data_mut().first_chunk_mut() else { return Err(NoRoom(V4_LENGTH)) };
-                *place = *headers;
-                complete_v4(place, traffic_class, length, *ip_id);
-            }
-            Headers::V6(headers) => {
-                buffer.grow_front(V6_LENGTH)?;
-                let Some(place) = buffer.data_mut().first_chunk_mut() else { return Err(NoRoom(V6_LENGTH)) };
-                *place = *headers;
-                complete_v6(place, traffic_class, length);
-                self.checksum_v6(buffer, length);
-            }
-        }
+            Headers::V4(headers) => put_before(headers, buffer, |place, datagram| {
+                complete_v4(place, traffic_class, datagram, next(ip_id));
+            }),
+            Headers::V6(headers) => put_before(headers, buffer, |place, datagram| {
+                complete_v6(place, traffic_class, datagram);
+            }),
+        }?;
+        self.complete(buffer, 0);
         Ok(())
     }
 
+    /// All headers before the messages that go to this neighbour.
+    pub fn frame_headers(&self, link: &LinkHeaders) -> FrameHeaders {
+        match &self.headers {
+            Headers::V4(headers) => FrameHeaders::V4(joined(&link.ipv4, headers)),
+            Headers::V6(headers) => FrameHeaders::V6(joined(&link.ipv6, headers)),
+        }
+    }
+
+    /// Fills in the checksum that covers the message. The outer IP header is `l3` bytes behind the beginning of the buffer.
+    ///
+    /// Over IPv4 the UDP checksum is zero, "not computed" (RFC 768): every byte of the message is authenticated.
+    /// Over IPv6 it is computed, as RFC 8200 section 8.1 asks.
+    #[inline]
+    pub fn complete<B: PacketBuf>(&self, buffer: &mut B, l3: usize) {
+        if let Headers::V6(_) = self.headers {
+            self.checksum_v6(buffer, l3);
+        }
+    }
+
     /// Fills in the UDP checksum over IPv6, whose field is still zero.
-    fn checksum_v6<B: PacketBuf>(&self, buffer: &mut B, length: u16) {
-        let Ok(ip) = Ipv6::parse(buffer.data()) else { return };
+    fn checksum_v6<B: PacketBuf>(&self, buffer: &mut B, l3: usize) {
+        let packet = buffer.data().get(l3..).unwrap_or_default();
+        let Ok(ip) = Ipv6::parse(packet) else { return };
         let (source, destination) = (ip.source.into(), ip.destination.into());
+        let Some(datagram) = packet.get(ipv6::HEADER_LENGTH..) else { return };
         let checksum = match self.checksum_by {
             ChecksumBy::Nic => {
+                let seed = udp::offload_seed(source, destination, datagram.len() as u16);
                 buffer.offload_l4_checksum(L4Offload {
                     l2_length: ethernet::HEADER_LENGTH as u8,
                     l3_length: ipv6::HEADER_LENGTH as u16,
                     network: Network::V6,
                     transport: Transport::Udp,
                 });
-                udp::offload_seed(source, destination, length)
+                seed
             }
-            ChecksumBy::Software => {
-                let datagram = buffer.data().get(ipv6::HEADER_LENGTH..).unwrap_or_default();
-                udp::checksum_of(source, destination, datagram)
-            }
+            ChecksumBy::Software => udp::checksum_of(source, destination, datagram),
         };
-        if let Some(field) = buffer.data_mut().get_mut(ipv6::HEADER_LENGTH + udp::CHECKSUM_OFFSET..) {
+        if let Some(field) = buffer.data_mut().get_mut(l3 + ipv6::HEADER_LENGTH + udp::CHECKSUM_OFFSET..) {
             for (byte, value) in field.iter_mut().zip(checksum.to_be_bytes()) {
                 *byte = value;
             }
         }
     }
+}
+
+/// Ethernet, IP and UDP headers in which only what differs from message to message is missing.
+#[derive(Clone, Copy, Debug)]
+pub enum FrameHeaders {
+    /// Over IPv4.
+    V4([u8; ethernet::HEADER_LENGTH + V4_LENGTH]),
+    /// Over IPv6.
+    V6([u8; ethernet::HEADER_LENGTH + V6_LENGTH]),
+}
+
+impl FrameHeaders {
+    /// Puts them before the message in `buffer`, that may be encrypted later. Then [`Outer::complete`] has to follow.
+    #[inline(always)]
+    pub fn put_before<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
+        match self {
+            Self::V4(headers) => put_before(headers, buffer, |place, datagram| {
+                if let Some(place) = place.last_chunk_mut() {
+                    complete_v4(place, traffic_class, datagram, next(ip_id));
+                }
+            }),
+            Self::V6(headers) => put_before(headers, buffer, |place, datagram| {
+                if let Some(place) = place.last_chunk_mut() {
+                    complete_v6(place, traffic_class, datagram);
+                }
+            }),
+        }
+    }
+}
+
+/// Puts headers before a message, and has them completed for the length of the datagram.
+#[inline(always)]
+fn put_before<B: PacketBuf, const N: usize>(
+    headers: &[u8; N],
+    buffer: &mut B,
+    complete: impl FnOnce(&mut [u8; N], u16),
+) -> Result<(), NoRoom> {
+    let datagram = buffer.data().len() + udp::HEADER_LENGTH;
+    let length = u16::try_from(datagram).map_err(|_| NoRoom(datagram))?;
+    buffer.grow_front(N)?;
+    let place = buffer.data_mut().first_chunk_mut().ok_or(NoRoom(N))?;
+    *place = *headers;
+    complete(place, length);
+    Ok(())
+}
+
+/// One after the other.
+fn joined<const A: usize, const B: usize, const N: usize>(first: &[u8; A], second: &[u8; B]) -> [u8; N] {
+    const { assert!(A + B == N) };
+    let mut bytes = first.iter().chain(second).copied();
+    std::array::from_fn(|_| bytes.next().unwrap_or_default())
+}
+
+/// The identification of the next packet.
+fn next(ip_id: &mut u16) -> u16 {
+    *ip_id = ip_id.wrapping_add(1);
+    *ip_id
 }
 
 /// Fills in what a message changes in the headers over IPv4, with the checksum of the IP header (RFC 1624).

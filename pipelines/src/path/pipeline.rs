@@ -171,6 +171,10 @@ impl<B: PacketBuf> Pipeline<B> {
         if frames.is_empty() {
             return;
         }
+        seal::express(port, frames, self, scene, out);
+        if frames.is_empty() {
+            return;
+        }
         let mut packets: Packets<'_, B> = ArrayVec::new();
         classify::classify(frames, &mut packets, port, scene.tables);
         self.run(&mut packets, scene, out);

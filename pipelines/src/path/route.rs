@@ -46,7 +46,7 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    prefetch_peers(packets, scene.tables);
+    prefetch_peers_of(packets, scene.tables);
     let mut last = None;
     for packet in packets.iter_mut() {
         if !matches!(packet.verdict, Verdict::Route) {
@@ -60,17 +60,22 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     }
 }
 
-/// Has the places fetched that lead to the peers of a burst which goes to many: with many peers they are not in the cache.
-fn prefetch_peers<B>(packets: &Packets<'_, B>, tables: &Tables) {
+/// Has the places fetched that lead to the peers of a burst which goes to many.
+fn prefetch_peers_of<B>(packets: &Packets<'_, B>, tables: &Tables) {
     let destination = |packet: &Packet<'_, B>| packet.parsed.destination;
     // A burst of one flow, the usual one, has the same at both ends.
     if packets.first().map(destination) == packets.last().map(destination) {
         return;
     }
+    let routed = packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route));
+    prefetch_peers(routed.map(destination), tables);
+}
+
+/// Has the places fetched that lead to the peers behind the destinations of a burst: with many peers they are not in the cache.
+pub(super) fn prefetch_peers(destinations: impl Iterator<Item = IpAddr>, tables: &Tables) {
     let mut last = None;
     let mut approaches = ArrayVec::<_, BURST>::new_const();
-    for packet in packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route)) {
-        let destination = packet.parsed.destination;
+    for destination in destinations {
         if last.replace(destination) != Some(destination)
             && let Some(Route::Tunnel(tunnel)) = tables.routes.lookup(destination)
             && let Some(tunnel) = tables.tunnel(*tunnel)

@@ -9,6 +9,7 @@ mod ecn;
 mod explain;
 mod express;
 mod express_open;
+mod express_seal;
 mod flood;
 mod forgotten_clients;
 mod forwarding;

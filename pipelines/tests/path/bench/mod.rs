@@ -7,6 +7,7 @@
 //!                     handshaker   kernel's twins
 //! ```
 
+pub mod assorted;
 mod client;
 mod joints;
 pub mod outputs;

@@ -4,8 +4,15 @@
 //! so sums of a dozen of them fit a lane, and carries are needed once for each 64 bytes: with h the state, m the message's blocks,
 //! `h = (h + m1)*r^4 + m2*r^3 + m3*r^2 + m4*r`.
 
+mod arithmetic;
+mod strides;
+
 use std::arch::x86_64::*;
 
+use self::arithmetic::{
+    MASK_42, MASK_44, Number, Power, add_times, multiply, power, reduce, reduce_loosely, split, sum, transpose,
+};
+use self::strides::strides;
 use super::Vector;
 use super::packets::Row;
 use super::sixteen::OneTimeKeys;
@@ -19,31 +26,8 @@ const STRIDE: usize = 64;
 /// From this many bytes on (of the shortest packet), the powers of r pay for themselves.
 const WORTH_POWERS: usize = 4 * STRIDE;
 
-const MASK_44: i64 = (1 << 44) - 1;
-const MASK_42: i64 = (1 << 42) - 1;
-
 /// A 16-byte block has an implicit bit at 2^128: in the third limb, bit 40.
 const BLOCK_BIT: i64 = 1 << 40;
-
-/// A number in three limbs, for each lane.
-type Number = [Vector; 3];
-
-/// A multiplier: its limbs, and 20 times the upper two. A product at 2^132 is worth 4 * 5 at 2^0.
-#[derive(Clone, Copy)]
-struct Power {
-    limbs: Number,
-    times_20: [Vector; 2],
-}
-
-/// Sums of halves of products: of limb i, `low[i]` at 2^(44 i) and `high[i]` at 2^(44 i + 52).
-#[derive(Clone, Copy)]
-struct Products {
-    low: Number,
-    high: Number,
-}
-
-/// What lanes read that have nothing to do.
-static IDLE: [u8; STRIDE] = [0; STRIDE];
 
 /// Low and high halves of eight tags.
 pub(super) type Tags = [Vector; 2];
@@ -139,57 +123,6 @@ unsafe fn run<const BATCHES: usize>(batches: &mut [Batch; BATCHES]) {
         // Horner's rule is a chain: two of them in step hide each other's latency.
         rest(batches);
     }
-}
-
-/// All whole strides of a batch.
-///
-/// # Safety
-/// The texts must be valid for reads.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-unsafe fn strides(batch: &mut Batch) {
-    let r = batch.r;
-    let r2 = power(reduce(multiply(r.limbs, &r)));
-    let r3 = power(reduce(multiply(r2.limbs, &r)));
-    let r4 = power(reduce(multiply(r2.limbs, &r2)));
-    let after = |state: Number, rows: [Vector; LANES]| {
-        let [a_low, a_high, b_low, b_high, c_low, c_high, d_low, d_high] = transpose(rows);
-        // Two sums, because one alone is too long a chain of additions to fill the pipes.
-        let products = multiply_add(multiply(split(d_low, d_high), &r), split(c_low, c_high), &r2);
-        let upper = multiply_add(multiply(split(b_low, b_high), &r3), sum(state, split(a_low, a_high)), &r4);
-        reduce(Products { low: sum(products.low, upper.low), high: sum(products.high, upper.high) })
-    };
-    let mut state = batch.state;
-    let (shortest, longest) = (batch.shortest as usize, batch.longest as usize);
-    let mut offset = 0;
-    while offset + STRIDE <= shortest {
-        let mut rows = [_mm512_setzero_si512(); LANES];
-        for (row, text) in rows.iter_mut().zip(&batch.texts) {
-            // SAFETY: `offset + 64 <= shortest`, up to which the text is valid.
-            *row = unsafe { _mm512_loadu_si512(text.add(offset).cast()) };
-        }
-        state = after(state, rows);
-        offset += STRIDE;
-    }
-    // Some packets are done; their lanes run idle.
-    while offset + STRIDE <= longest {
-        let mut rows = [_mm512_setzero_si512(); LANES];
-        let mut has_stride = 0;
-        for (lane, row) in rows.iter_mut().enumerate() {
-            let is_left = offset + STRIDE <= batch.lengths[lane] as usize;
-            let text = if is_left { batch.texts[lane].wrapping_add(offset) } else { IDLE.as_ptr() };
-            has_stride |= u8::from(is_left) << lane;
-            // SAFETY: 64 bytes of the text are left, or else it is `IDLE`, which has as many.
-            *row = unsafe { _mm512_loadu_si512(text.cast()) };
-        }
-        let next = after(state, rows);
-        for (limb, next) in state.iter_mut().zip(next) {
-            *limb = _mm512_mask_mov_epi64(*limb, has_stride, next);
-        }
-        offset += STRIDE;
-    }
-    batch.state = state;
-    batch.skip_strides();
 }
 
 /// What is left of each packet, less than [`WORTH_POWERS`], for one or two batches in step.
@@ -289,121 +222,4 @@ fn finish(state: Number, [s_low, s_high]: [Vector; 2]) -> [Vector; 2] {
     let high = _mm512_add_epi64(high, s_high);
     let high = _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1));
     [low, high]
-}
-
-/// The limbs of a block of 128 bits, with the bit above it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn split(low: Vector, high: Vector) -> Number {
-    let mask_44 = _mm512_set1_epi64(MASK_44);
-    let middle = _mm512_shrdi_epi64::<44>(low, high);
-    // The bit comes in from above: bit 0 of the other word.
-    let upper = _mm512_shrdi_epi64::<24>(high, _mm512_set1_epi64(1));
-    [_mm512_and_si512(low, mask_44), _mm512_and_si512(middle, mask_44), upper]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn sum(a: Number, b: Number) -> Number {
-    [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
-}
-
-/// Prepares a multiplier.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn power(limbs: Number) -> Power {
-    let times_20 = |limb| add_times(_mm512_setzero_si512(), limb, 20);
-    Power { limbs, times_20: [times_20(limbs[1]), times_20(limbs[2])] }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn multiply(a: Number, by: &Power) -> Products {
-    let zero = [_mm512_setzero_si512(); 3];
-    multiply_add(Products { low: zero, high: zero }, a, by)
-}
-
-/// `products + a * by`. Limbs of `a` may have up to 45 bits and a bit; twelve such sums fit. Its lowest limb comes in last, because that is
-/// what a reduction has ready last.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn multiply_add(products: Products, a: Number, by: &Power) -> Products {
-    let ([r0, r1, r2], [t1, t2]) = (by.limbs, by.times_20);
-    let Products { mut low, mut high } = products;
-    for (limb, [by_0, by_1, by_2]) in [[r0, t2, t1], [r1, r0, t2], [r2, r1, r0]].into_iter().enumerate() {
-        for (a, by) in [(a[2], by_2), (a[1], by_1), (a[0], by_0)] {
-            low[limb] = _mm512_madd52lo_epu64(low[limb], a, by);
-            high[limb] = _mm512_madd52hi_epu64(high[limb], a, by);
-        }
-    }
-    Products { low, high }
-}
-
-/// Carries, until the limbs have 44, 44 and a bit, and 42 bits. The multiply-add shifts and adds at once: with limbs of up to 45 bits
-/// in four products, the high halves have up to 42 bits, and what is multiplied here stays below 2^52.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn reduce(products: Products) -> Number {
-    let [h0, h1, h2] = reduce_loosely(products);
-    [_mm512_and_si512(h0, _mm512_set1_epi64(MASK_44)), _mm512_add_epi64(h1, _mm512_srli_epi64::<44>(h0)), h2]
-}
-
-/// The same, but for the last carry: the lowest limb keeps up to 50 bits. For what is multiplied by r itself next, whose upper limb has 36
-/// bits: of h + m with limbs of up to 51, 45 and 43 bits, the high halves of the product have up to 43, 43 and 38 bits, so what becomes
-/// the lowest limb is below 2^50 again.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn reduce_loosely(products: Products) -> Number {
-    let (mask_44, mask_42) = (_mm512_set1_epi64(MASK_44), _mm512_set1_epi64(MASK_42));
-    let [l0, l1, l2, carry] = carry_up(products);
-    let h0 = add_times(_mm512_and_si512(l0, mask_44), carry, 5);
-    [h0, _mm512_and_si512(l1, mask_44), _mm512_and_si512(l2, mask_42)]
-}
-
-/// Adds to each limb what the one below has too much, without taking it away there. Returns the limbs, and what the last one has too much.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn carry_up(products: Products) -> [Vector; 4] {
-    let Products { low: [l0, l1, l2], high: [g0, g1, g2] } = products;
-    // A high half lies 8 bits above the next limb, and 10 above 2^130, which is worth 5, for the last.
-    let l1 = _mm512_add_epi64(add_times(l1, g0, 1 << 8), _mm512_srli_epi64::<44>(l0));
-    let l2 = _mm512_add_epi64(add_times(l2, g1, 1 << 8), _mm512_srli_epi64::<44>(l1));
-    [l0, l1, l2, add_times(_mm512_srli_epi64::<42>(l2), g2, 1 << 10)]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn add_times(sum: Vector, a: Vector, factor: i64) -> Vector {
-    _mm512_madd52lo_epu64(sum, a, _mm512_set1_epi64(factor))
-}
-
-/// Turns rows of eight words into vectors of the rows' first, second, ... words.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn transpose(rows: [Vector; LANES]) -> [Vector; LANES] {
-    let [a, b, c, d, e, f, g, h] = rows;
-    let quarter = |even: [Vector; 4]| {
-        let [p, q, r, s] = even;
-        let (low_pq, high_pq) = (_mm512_shuffle_i64x2::<0x88>(p, q), _mm512_shuffle_i64x2::<0xdd>(p, q));
-        let (low_rs, high_rs) = (_mm512_shuffle_i64x2::<0x88>(r, s), _mm512_shuffle_i64x2::<0xdd>(r, s));
-        [
-            _mm512_shuffle_i64x2::<0x88>(low_pq, low_rs),
-            _mm512_shuffle_i64x2::<0x88>(high_pq, high_rs),
-            _mm512_shuffle_i64x2::<0xdd>(low_pq, low_rs),
-            _mm512_shuffle_i64x2::<0xdd>(high_pq, high_rs),
-        ]
-    };
-    let even = quarter([
-        _mm512_unpacklo_epi64(a, b),
-        _mm512_unpacklo_epi64(c, d),
-        _mm512_unpacklo_epi64(e, f),
-        _mm512_unpacklo_epi64(g, h),
-    ]);
-    let odd = quarter([
-        _mm512_unpackhi_epi64(a, b),
-        _mm512_unpackhi_epi64(c, d),
-        _mm512_unpackhi_epi64(e, f),
-        _mm512_unpackhi_epi64(g, h),
-    ]);
-    [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
 }

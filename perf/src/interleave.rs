@@ -121,7 +121,9 @@ mod tests {
             parts.push(part);
             Ok::<_, Infallible>(())
         };
-        interleaved.measure(Effort { rounds, pieces: 1 }, within, known).unwrap_or_else(|never| match never {});
+        interleaved
+            .measure(Effort { rounds, pieces: 1, settling: Duration::ZERO }, within, known)
+            .unwrap_or_else(|never| match never {});
         parts
     }
 

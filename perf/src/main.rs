@@ -12,7 +12,7 @@ use jetway_engine::dpdk::device::Device;
 use jetway_engine::heap::HugePageHeap;
 use jetway_perf::result::{Part, Results};
 use jetway_perf::rfc2544::Site;
-use jetway_perf::sample::Effort;
+use jetway_perf::sample::{Effort, SETTLING};
 use jetway_perf::suite::{self, Suite};
 use jetway_perf::traffic::Size;
 use jetway_perf::{
@@ -192,7 +192,7 @@ fn main() -> ExitCode {
     }
     let line: Vec<_> = std::env::args().skip(1).collect();
     let mut results = Results::new(format!("jetway-perf {}", line.join(" ")));
-    let effort = Effort { rounds: global.rounds.max(1), pieces: global.pieces.max(1) };
+    let effort = Effort { rounds: global.rounds.max(1), pieces: global.pieces.max(1), settling: SETTLING };
     match run(command, &global, effort, &mut results) {
         Ok(code) => code,
         Err(error) => {

@@ -80,7 +80,7 @@ struct TwoWorkers {
 impl Measurement for TwoWorkers {
     fn visit(&mut self, effort: Effort) {
         // As many pieces as elsewhere, in more and shorter rounds: a clock that drifts then treats both alike.
-        let effort = Effort { rounds: effort.rounds * 4, pieces: effort.pieces.div_ceil(4) };
+        let effort = Effort { rounds: effort.rounds * 4, pieces: effort.pieces.div_ceil(4), ..effort };
         let mut round = || round(&mut self.team.members, self.cores, effort.pieces);
         // The first warms caches and predictors and is not counted.
         let _ = round();
@@ -359,7 +359,7 @@ mod tests {
     fn both_workers_pass_all_their_packets_whatever_they_carry() {
         let mut run = Interleaved::default();
         prepare(0, &mut run);
-        let part = run.measure_all(Effort { rounds: 1, pieces: 2 });
+        let part = run.measure_all(Effort { rounds: 1, pieces: 2, settling: Duration::ZERO });
         assert_eq!(part.rows.len(), 6);
         assert!(part.rows.iter().all(|row| row.ns_per_packet > 0.0), "{:#?}", part.rows);
     }

@@ -101,7 +101,8 @@ unsafe fn one_of_some(batch: &mut Batch, left: usize, offset: usize, powers: &Po
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, powers: &Powers) {
     const FIRST: __mmask8 = (1 << PAIRS) - 1;
-    let powers = powers.map(|power| for_all(power, |limb| _mm512_shuffle_i64x2::<0x44>(limb, limb)));
+    let twice = |limb| _mm512_shuffle_i64x2::<0x44>(limb, limb);
+    let powers = powers.map(|by| Power { limbs: by.limbs.map(twice), times_20: by.times_20.map(twice) });
     let higher = powers.map(|by| power(reduce(multiply(powers[0].limbs, &by))));
     let mut last = powers;
     for (last, higher) in last.iter_mut().zip(&higher) {
@@ -130,12 +131,6 @@ unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, 
     let total = state.map(|limb| _mm512_add_epi64(limb, _mm512_shuffle_i64x2::<0xee>(limb, limb)));
     let zero = [_mm512_setzero_si512(); 3];
     take_first(batch, left, reduce(Products { low: total, high: zero }));
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn for_all(power: Power, change: impl Fn(Vector) -> Vector) -> Power {
-    Power { limbs: power.limbs.map(|limb| change(limb)), times_20: power.times_20.map(|limb| change(limb)) }
 }
 
 /// Takes a new state for the first packets.

@@ -15,8 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use address::Prefix;
-use node::Node;
-use trie::Trie;
+use trie::{Search, Trie};
 
 /// Prefixes of both address families with a value each; the longest prefix that contains an address wins.
 ///
@@ -71,21 +70,15 @@ impl<V> Lpm<V> {
         }
     }
 
-    /// Begins to have memory fetched that [`Lpm::lookup`] of `address` will need; `None` if there is nothing to wait for.
+    /// Begins a lookup, and has memory fetched that it will need.
     ///
-    /// For many lookups in a row in a large table: when this is done for all of them, then [`Approach::go_on`] for all, they wait
-    /// for memory together.
+    /// For many lookups in a row in a large table: when this is done for all of them, then [`Approach::go_on`] for all, then
+    /// [`Approach::finish`], they wait for memory together.
     #[inline]
-    pub fn approach(&self, address: IpAddr) -> Option<Approach<'_, V>> {
+    pub fn approach(&self, address: IpAddr) -> Approach<'_, V> {
         match address {
-            IpAddr::V4(address) => {
-                let address = address.to_bits();
-                self.v4.approach(address).map(|node| Approach(Last::V4(node, address)))
-            }
-            IpAddr::V6(address) => {
-                let address = address.to_bits();
-                self.v6.approach(address).map(|node| Approach(Last::V6(node, address)))
-            }
+            IpAddr::V4(address) => Approach(Way::V4(self.v4.approach(address.to_bits()))),
+            IpAddr::V6(address) => Approach(Way::V6(self.v6.approach(address.to_bits()))),
         }
     }
 
@@ -106,22 +99,30 @@ impl<V> Lpm<V> {
 
 /// A lookup that has come to the last node on its way, whose memory is being fetched.
 #[derive(Debug)]
-pub struct Approach<'t, V>(Last<'t, V>);
+pub struct Approach<'t, V>(Way<'t, V>);
 
-/// The last node on the way of an address.
 #[derive(Debug)]
-enum Last<'t, V> {
-    V4(&'t Node<u32, V>, u32),
-    V6(&'t Node<u128, V>, u128),
+enum Way<'t, V> {
+    V4(Search<'t, u32, V>),
+    V6(Search<'t, u128, V>),
 }
 
-impl<V> Approach<'_, V> {
+impl<'t, V> Approach<'t, V> {
     /// Has the last memory fetched that the lookup needs.
     #[inline]
     pub fn go_on(&self) {
         match &self.0 {
-            Last::V4(node, address) => node.prefetch_slot(*address),
-            Last::V6(node, address) => node.prefetch_slot(*address),
+            Way::V4(search) => search.prefetch_slot(),
+            Way::V6(search) => search.prefetch_slot(),
+        }
+    }
+
+    /// The value of the longest prefix that contains the address.
+    #[inline]
+    pub fn finish(&self) -> Option<&'t V> {
+        match &self.0 {
+            Way::V4(search) => search.finish(),
+            Way::V6(search) => search.finish(),
         }
     }
 }

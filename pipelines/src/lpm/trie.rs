@@ -21,6 +21,52 @@ impl<A, V> Default for Trie<A, V> {
     }
 }
 
+/// A lookup on its way.
+#[derive(Debug)]
+pub(super) struct Search<'t, A, V> {
+    address: A,
+    /// Of the longest prefix so far.
+    best: Option<&'t V>,
+    next: Option<&'t Slot<A, V>>,
+}
+
+impl<'t, A: Address, V> Search<'t, A, V> {
+    /// Goes on by what hangs at a node.
+    #[inline(always)]
+    fn pass(&mut self, node: &'t Node<A, V>) {
+        let Some(chunk) = node.chunk(self.address) else {
+            self.next = None;
+            return;
+        };
+        self.best = node.longest_value(chunk).or(self.best);
+        self.next = node.slot(chunk);
+    }
+
+    /// Goes the rest of the way.
+    #[inline(always)]
+    pub(super) fn finish(&self) -> Option<&'t V> {
+        let mut search = Search { ..*self };
+        // Each node decides bits behind those of the node above: at most 22 turns.
+        while let Some(slot) = search.next {
+            match slot {
+                Slot::Leaf { bits, length, value } => {
+                    return if bits.common(search.address) >= *length { Some(value) } else { search.best };
+                }
+                Slot::Node(node) => search.pass(node),
+            }
+        }
+        search.best
+    }
+
+    /// Has the place fetched in which what is next hangs.
+    #[inline]
+    pub(super) fn prefetch_slot(&self) {
+        if let Some(Slot::Node(node)) = self.next {
+            node.prefetch_slot(self.address);
+        }
+    }
+}
+
 impl<A: Address, V> Trie<A, V> {
     #[cfg(test)]
     pub(super) fn root(&self) -> Option<&Slot<A, V>> {
@@ -34,40 +80,26 @@ impl<A: Address, V> Trie<A, V> {
     /// The value of the longest prefix that contains `address`.
     #[inline]
     pub(super) fn lookup(&self, address: A) -> Option<&V> {
-        let mut best = None;
-        let mut next = self.root.as_ref();
-        // Each node decides bits behind those of the node above: at most 22 turns.
-        while let Some(slot) = next {
-            match slot {
-                Slot::Leaf { bits, length, value } => {
-                    return if bits.common(address) >= *length { Some(value) } else { best };
-                }
-                Slot::Node(node) => {
-                    let Some(chunk) = node.chunk(address) else { return best };
-                    best = node.longest_value(chunk).or(best);
-                    next = node.slot(chunk);
-                }
-            }
-        }
-        best
+        Search { address, best: None, next: self.root.as_ref() }.finish()
     }
 
     /// Goes the way of a lookup up to the last node, and has that fetched. Nodes before are few, and so in the cache.
-    pub(super) fn approach(&self, address: A) -> Option<&Node<A, V>> {
-        let mut next = self.root.as_ref();
-        while let Some(Slot::Node(node)) = next {
+    #[inline]
+    pub(super) fn approach(&self, address: A) -> Search<'_, A, V> {
+        let mut search = Search { address, best: None, next: self.root.as_ref() };
+        while let Some(Slot::Node(node)) = search.next {
             if node.strides_below() == 0 {
-                return Some(node);
+                break;
             }
-            next = node.slot(node.chunk(address)?);
+            search.pass(node);
             if node.strides_below() == 1
-                && let Some(Slot::Node(last)) = next
+                && let Some(Slot::Node(last)) = search.next
             {
                 last.prefetch();
-                return Some(last);
+                break;
             }
         }
-        None
+        search
     }
 
     /// The value of exactly `prefix`.

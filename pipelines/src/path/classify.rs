@@ -113,7 +113,10 @@ fn judge<B: PacketBuf>(
         if tables.is_local(parsed.destination) {
             return to_node(packet, port, l3, level, recent, tables);
         }
-        may_cross(parsed.source, parsed.destination, tables)?;
+        if !may_forward(parsed.destination) {
+            return Err(DropReason::MartianAddress);
+        }
+        check_origin(parsed.source, tables)?;
         recent.forwarded = Some((parsed.source, parsed.destination));
     }
     let length = parsed.total_length as usize;
@@ -254,9 +257,9 @@ fn to_tunnel<B: PacketBuf>(
     Ok(())
 }
 
-/// Whether what came in clear may cross the node from one of these addresses to the other.
-pub(super) fn may_cross(source: IpAddr, destination: IpAddr, tables: &Tables) -> Result<(), DropReason> {
-    if !may_forward(source) || !may_forward(destination) {
+/// Whether what came in clear may come from this address.
+pub(super) fn check_origin(source: IpAddr, tables: &Tables) -> Result<(), DropReason> {
+    if !may_forward(source) {
         return Err(DropReason::MartianAddress);
     }
     // What has an address behind a tunnel comes out of that.

@@ -26,25 +26,28 @@ pub struct Outer {
     checksum_by: ChecksumBy,
 }
 
-/// IP and UDP headers in which only what differs from message to message is missing.
+/// Ethernet, IP and UDP headers in which only what differs from message to message is missing. The first is zero until the neighbour's
+/// address is known.
 #[derive(Clone, Copy, Debug)]
 enum Headers {
-    V4([u8; V4_LENGTH]),
-    V6([u8; V6_LENGTH]),
+    V4([u8; ethernet::HEADER_LENGTH + V4_LENGTH]),
+    V6([u8; ethernet::HEADER_LENGTH + V6_LENGTH]),
 }
 
+/// Bytes of the IP and UDP headers.
 const V4_LENGTH: usize = ipv4::HEADER_LENGTH + udp::HEADER_LENGTH;
 const V6_LENGTH: usize = ipv6::HEADER_LENGTH + udp::HEADER_LENGTH;
 
 impl Headers {
     /// The headers between two addresses, or `None` if these are of different families.
+    #[inline(always)]
     fn new(source: IpAddr, destination: IpAddr, ports: [u16; 2]) -> Option<Self> {
         let [source_port, destination_port] = ports;
         let mut datagram = [0; udp::HEADER_LENGTH];
         udp::write(&mut datagram, source_port, destination_port, 0, Checksum::None);
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut headers = [0; V4_LENGTH];
+                let mut headers = [0; ethernet::HEADER_LENGTH + V4_LENGTH];
                 let header = ipv4::Header {
                     source,
                     destination,
@@ -54,13 +57,14 @@ impl Headers {
                     fragmentation: Fragmentation::Allowed { identification: 0 },
                     total_length: 0,
                 };
-                let (ip, udp) = headers.split_first_chunk_mut()?;
+                let (_, behind) = headers.split_first_chunk_mut::<{ ethernet::HEADER_LENGTH }>()?;
+                let (ip, udp) = behind.split_first_chunk_mut()?;
                 header.write(ip);
                 udp.copy_from_slice(&datagram);
                 Some(Self::V4(headers))
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let mut headers = [0; V6_LENGTH];
+                let mut headers = [0; ethernet::HEADER_LENGTH + V6_LENGTH];
                 let header = ipv6::Header {
                     source,
                     destination,
@@ -70,7 +74,8 @@ impl Headers {
                     hop_limit: HOP_LIMIT,
                     payload_length: 0,
                 };
-                let (ip, udp) = headers.split_first_chunk_mut()?;
+                let (_, behind) = headers.split_first_chunk_mut::<{ ethernet::HEADER_LENGTH }>()?;
+                let (ip, udp) = behind.split_first_chunk_mut()?;
                 header.write(ip);
                 udp.copy_from_slice(&datagram);
                 Some(Self::V6(headers))
@@ -83,8 +88,14 @@ impl Headers {
 const HOP_LIMIT: u8 = 64;
 
 impl Outer {
-    /// Looks up the way to `endpoint` for messages from our UDP port `source_port`.
-    pub fn resolve(endpoint: Endpoint, source_port: u16, tables: &Tables) -> Result<Self, DropReason> {
+    /// Looks up the way to `endpoint` for messages from our UDP port `source_port`. `ours` is an address that was found to be the node's.
+    #[inline(always)]
+    pub fn resolve(
+        endpoint: Endpoint,
+        source_port: u16,
+        ours: &mut Option<IpAddr>,
+        tables: &Tables,
+    ) -> Result<Self, DropReason> {
         let destination = endpoint.remote.ip();
         let (port, gateway, preferred, route_mtu) = match tables.routes.lookup(destination) {
             Some(Route::Port { port, gateway, source, mtu }) => (*port, *gateway, *source, *mtu),
@@ -93,8 +104,15 @@ impl Outer {
             Some(Route::Tunnel(_)) | None => return Err(DropReason::NoRoute),
         };
         let entry = tables.port(port).ok_or(DropReason::NoRoute)?;
-        let ours = endpoint.local.filter(|address| tables.is_local(*address));
-        let source = ours.or(preferred).or_else(|| entry.source.towards(destination)).ok_or(DropReason::NoRoute)?;
+        if endpoint.local.is_some() && endpoint.local != *ours {
+            *ours = endpoint.local.filter(|address| tables.is_local(*address));
+        }
+        let source = endpoint
+            .local
+            .and(*ours)
+            .or(preferred)
+            .or_else(|| entry.source.towards(destination))
+            .ok_or(DropReason::NoRoute)?;
         let ports = [source_port, endpoint.remote.port()];
         let headers = Headers::new(source, destination, ports).ok_or(DropReason::NoRoute)?;
         Ok(Self {
@@ -122,22 +140,47 @@ impl Outer {
     /// Puts UDP and IP headers before the message in `buffer`.
     pub fn wrap<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
         match &self.headers {
-            Headers::V4(headers) => put_before(headers, buffer, |place, datagram| {
-                complete_v4(place, traffic_class, datagram, next(ip_id));
-            }),
-            Headers::V6(headers) => put_before(headers, buffer, |place, datagram| {
-                complete_v6(place, traffic_class, datagram);
-            }),
-        }?;
+            Headers::V4(headers) => {
+                let Some(headers) = headers.last_chunk() else { return Err(NoRoom(V4_LENGTH)) };
+                put_before(headers, buffer, |place, datagram| {
+                    complete_v4(place, traffic_class, datagram, next(ip_id))
+                })?;
+            }
+            Headers::V6(headers) => {
+                let Some(headers) = headers.last_chunk() else { return Err(NoRoom(V6_LENGTH)) };
+                put_before(headers, buffer, |place, datagram| complete_v6(place, traffic_class, datagram))?;
+            }
+        }
         self.complete(buffer, 0);
         Ok(())
     }
 
-    /// All headers before the messages that go to this neighbour.
-    pub fn frame_headers(&self, link: &LinkHeaders) -> FrameHeaders {
+    /// Takes the Ethernet header to the next hop, for [`Self::put_before`].
+    #[inline]
+    pub fn set_link(&mut self, link: &LinkHeaders) {
+        let (place, header) = match &mut self.headers {
+            Headers::V4(headers) => (headers.first_chunk_mut(), link.ipv4),
+            Headers::V6(headers) => (headers.first_chunk_mut(), link.ipv6),
+        };
+        if let Some(place) = place {
+            *place = header;
+        }
+    }
+
+    /// Puts all headers before the message in `buffer`, which may be encrypted later; then [`Self::complete`] has to follow.
+    #[inline(always)]
+    pub fn put_before<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
         match &self.headers {
-            Headers::V4(headers) => FrameHeaders::V4(joined(&link.ipv4, headers)),
-            Headers::V6(headers) => FrameHeaders::V6(joined(&link.ipv6, headers)),
+            Headers::V4(headers) => put_before(headers, buffer, |place, datagram| {
+                if let Some(place) = place.last_chunk_mut() {
+                    complete_v4(place, traffic_class, datagram, next(ip_id));
+                }
+            }),
+            Headers::V6(headers) => put_before(headers, buffer, |place, datagram| {
+                if let Some(place) = place.last_chunk_mut() {
+                    complete_v6(place, traffic_class, datagram);
+                }
+            }),
         }
     }
 
@@ -179,34 +222,6 @@ impl Outer {
     }
 }
 
-/// Ethernet, IP and UDP headers in which only what differs from message to message is missing.
-#[derive(Clone, Copy, Debug)]
-pub enum FrameHeaders {
-    /// Over IPv4.
-    V4([u8; ethernet::HEADER_LENGTH + V4_LENGTH]),
-    /// Over IPv6.
-    V6([u8; ethernet::HEADER_LENGTH + V6_LENGTH]),
-}
-
-impl FrameHeaders {
-    /// Puts them before the message in `buffer`, that may be encrypted later. Then [`Outer::complete`] has to follow.
-    #[inline(always)]
-    pub fn put_before<B: PacketBuf>(&self, buffer: &mut B, traffic_class: u8, ip_id: &mut u16) -> Result<(), NoRoom> {
-        match self {
-            Self::V4(headers) => put_before(headers, buffer, |place, datagram| {
-                if let Some(place) = place.last_chunk_mut() {
-                    complete_v4(place, traffic_class, datagram, next(ip_id));
-                }
-            }),
-            Self::V6(headers) => put_before(headers, buffer, |place, datagram| {
-                if let Some(place) = place.last_chunk_mut() {
-                    complete_v6(place, traffic_class, datagram);
-                }
-            }),
-        }
-    }
-}
-
 /// Puts headers before a message, and has them completed for the length of the datagram.
 #[inline(always)]
 fn put_before<B: PacketBuf, const N: usize>(
@@ -221,13 +236,6 @@ fn put_before<B: PacketBuf, const N: usize>(
     *place = *headers;
     complete(place, length);
     Ok(())
-}
-
-/// One after the other.
-fn joined<const A: usize, const B: usize, const N: usize>(first: &[u8; A], second: &[u8; B]) -> [u8; N] {
-    const { assert!(A + B == N) };
-    let mut bytes = first.iter().chain(second).copied();
-    std::array::from_fn(|_| bytes.next().unwrap_or_default())
 }
 
 /// The identification of the next packet.

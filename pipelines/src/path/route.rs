@@ -1,6 +1,7 @@
 //! The stage that finds out where an IP packet goes: to the node, out of a port, or into a tunnel.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
@@ -12,10 +13,12 @@ use super::pipeline::{Pipeline, Scene};
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::ids::TunnelId;
+use crate::lpm::Approach;
 use crate::packet::icmp_error::Cause;
 use crate::packet::mss::{MssLimit, clamp_mss};
 use crate::packet::{Parsed, Protocol};
-use crate::tables::{Route, Tables, Twin};
+use crate::tables::{Route, Tables, TunnelEntry, Twin};
+use crate::wireguard::Peer;
 
 /// Why a packet goes no further, and what its sender is told.
 #[derive(Clone, Copy)]
@@ -46,7 +49,7 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     scene: &Scene<'t>,
     out: &mut O,
 ) {
-    prefetch_peers_of(packets, scene.tables);
+    prefetch_peers(packets, scene.tables);
     let mut last = None;
     for packet in packets.iter_mut() {
         if !matches!(packet.verdict, Verdict::Route) {
@@ -60,31 +63,57 @@ pub fn route<'t, B: PacketBuf, O: Outputs<B>>(
     }
 }
 
-/// Has the places fetched that lead to the peers of a burst which goes to many.
-fn prefetch_peers_of<B>(packets: &Packets<'_, B>, tables: &Tables) {
+/// Has the places fetched that lead to the peers of a burst which goes to many: with many peers they are not in the cache.
+fn prefetch_peers<B>(packets: &Packets<'_, B>, tables: &Tables) {
     let destination = |packet: &Packet<'_, B>| packet.parsed.destination;
     // A burst of one flow, the usual one, has the same at both ends.
     if packets.first().map(destination) == packets.last().map(destination) {
         return;
     }
-    let routed = packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route));
-    prefetch_peers(routed.map(destination), tables);
-}
-
-/// Has the places fetched that lead to the peers behind the destinations of a burst: with many peers they are not in the cache.
-pub(super) fn prefetch_peers(destinations: impl Iterator<Item = IpAddr>, tables: &Tables) {
     let mut last = None;
-    let mut approaches = ArrayVec::<_, BURST>::new_const();
-    for destination in destinations {
-        if last.replace(destination) != Some(destination)
-            && let Some(Route::Tunnel(tunnel)) = tables.routes.lookup(destination)
-            && let Some(tunnel) = tables.tunnel(*tunnel)
-        {
-            approaches.extend(tunnel.allowed_ips.approach(destination));
+    let mut searches = ArrayVec::<_, BURST>::new_const();
+    for packet in packets.iter().filter(|packet| matches!(packet.verdict, Verdict::Route)) {
+        let destination = packet.parsed.destination;
+        if last.replace(destination) != Some(destination) {
+            searches.extend(PeerSearch::begin(destination, tables));
         }
     }
-    for approach in &approaches {
-        approach.go_on();
+    for search in &searches {
+        search.go_on();
+    }
+}
+
+/// The search for the peer to which a tunnel takes packets to an address.
+///
+/// For many in a row: when this is begun for all of them, then [`PeerSearch::go_on`] for all, then [`PeerSearch::finish`], they wait for
+/// memory together.
+pub(super) struct PeerSearch<'t> {
+    tunnel: &'t TunnelEntry,
+    approach: Approach<'t, Arc<Peer>>,
+}
+
+impl<'t> PeerSearch<'t> {
+    /// `None` if the way does not lead into a tunnel.
+    #[inline(always)]
+    pub fn begin(destination: IpAddr, tables: &'t Tables) -> Option<Self> {
+        let Some(Route::Tunnel(id)) = tables.routes.lookup(destination) else { return None };
+        let tunnel = tables.tunnel(*id)?;
+        Some(Self { tunnel, approach: tunnel.allowed_ips.approach(destination) })
+    }
+
+    /// Has the last memory fetched that the search needs.
+    #[inline]
+    pub fn go_on(&self) {
+        self.approach.go_on();
+    }
+
+    /// The peer, if there is one, whose memory is fetched then; and the tunnel's entry.
+    #[inline]
+    pub fn finish(&self) -> Option<(&'t Arc<Peer>, &'t TunnelEntry)> {
+        let peer = self.approach.finish()?;
+        // Other packets come before it is looked at.
+        peer.prefetch();
+        Some((peer, self.tunnel))
     }
 }
 

@@ -8,7 +8,7 @@ pub(super) use express::express;
 use arrayvec::ArrayVec;
 use jetway_aead::SealJob;
 
-use self::runs::{Keys, NO_RUN, NotReady, Runs};
+use self::runs::{Keys, NO_KEY, NO_RUN, NotReady, Runs};
 use super::outer::Outer;
 use super::outputs::Outputs;
 use super::packet::{BURST, Packets, Verdict};
@@ -38,14 +38,11 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     let (mut runs, mut run_of) = (Runs::new(), RunOf::new_const());
     find_runs(packets, &mut runs, &mut run_of);
     runs.prefetch_sessions();
-    let mut keys = Keys::new_const();
+    let (mut keys, mut ours) = (Keys::new_const(), None);
     for (number, run) in runs.all.iter_mut().enumerate() {
-        let (key, outcome) = match run.prepare(pipeline, scene, out) {
-            Ok(key) => (Some(key), Ok(())),
-            Err(refusal) => (None, Err(refusal)),
-        };
-        keys.push(key);
-        let refusal = match outcome {
+        keys.push(NO_KEY);
+        let Some(key) = keys.last_mut() else { break };
+        let refusal = match run.prepare(key, &mut ours, pipeline, scene, out) {
             Ok(()) => continue,
             Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
             Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
@@ -58,7 +55,7 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     for (packet, number) in packets.iter_mut().zip(&run_of) {
         let Verdict::Seal(_) = packet.verdict else { continue };
         let number = usize::from(*number);
-        let (Some(run), Some(Some(key))) = (runs.all.get_mut(number), keys.get(number)) else { continue };
+        let (Some(run), Some(key)) = (runs.all.get_mut(number), keys.get(number)) else { continue };
         let Some(ready) = run.ready.as_mut() else { continue };
         let length = packet.buffer.data().len();
         if length > ready.room {
@@ -148,7 +145,7 @@ pub fn wrap_message<'t, B: PacketBuf>(
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let listen_port = tables.tunnel(tunnel).ok_or(DropReason::NoRoute)?.listen_port;
-    let outer = Outer::resolve(to, listen_port, tables)?;
+    let outer = Outer::resolve(to, listen_port, &mut None, tables)?;
     buffer.grow_back(message.len()).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
     buffer.data_mut().copy_from_slice(message);
     outer.wrap(buffer, HANDSHAKE_TOS, ip_id).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;

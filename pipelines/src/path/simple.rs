@@ -10,7 +10,7 @@ use crate::packet::tcp::{Flags, Tcp};
 use crate::packet::{EtherType, MacAddress, Ports, Protocol, bytes_at, ethernet, ipv4, ipv6, udp};
 
 /// Frames in a row that are not of a short way, after which it does not look at the rest of the burst.
-const OTHERS: usize = 4;
+const OTHERS: usize = 2;
 
 /// Offers the frames of a burst to a short way with their places, until one is too intricate or too many are none of it.
 #[inline(always)]

@@ -24,6 +24,7 @@ impl Endpoint {
         [remote[0], remote[1], local[0], local[1]]
     }
 
+    #[inline(always)]
     fn from_words(port: u16, words: [u64; WORDS]) -> Self {
         let remote = SocketAddr::new(address(words[0], words[1]), port);
         let local = (words[2] != 0 || words[3] != 0).then(|| address(words[2], words[3]));
@@ -48,6 +49,7 @@ fn address_words(address: IpAddr) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
+#[inline(always)]
 fn address(high: u64, low: u64) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))).to_canonical()
 }
@@ -74,6 +76,7 @@ impl EndpointCell {
     }
 
     /// The endpoint, or `None` when none is known or a writer is just changing it for longer than we look.
+    #[inline]
     pub fn load(&self) -> Option<Endpoint> {
         const ATTEMPTS: usize = 64;
         for _ in 0..ATTEMPTS {

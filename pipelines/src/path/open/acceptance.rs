@@ -42,7 +42,7 @@ pub(super) fn prefetch_acceptance<'m, B>(
             && receiver.allowed_source != Some((tables.epoch, source))
             && let Some(tunnel) = tables.tunnel(run.tunnel)
         {
-            approaches.extend(tunnel.allowed_ips.approach(source));
+            approaches.push(tunnel.allowed_ips.approach(source));
         }
     }
     for approach in &approaches {

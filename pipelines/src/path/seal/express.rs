@@ -9,23 +9,25 @@
 //! It decides nothing otherwise than the stages do, and they see nothing of a packet that goes this way. No packet overtakes another of
 //! its flow: all of a burst to one peer go this way, or none, but for those behind the first that is not so simple.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 use jetway_aead::SealJob;
 
 use super::frame_message;
-use super::runs::{Keys, NO_RUN, Ready, Runs};
+use super::runs::{Keys, NO_KEY, NO_RUN, Ready, Runs};
 use crate::buffer::{NoRoom, PacketBuf};
 use crate::drop_reason::DropReason;
 use crate::ids::PortId;
 use crate::packet::tcp::Flags;
 use crate::packet::{MacAddress, ecn, ethernet, ipv4, ipv6};
-use crate::path::classify::may_cross;
+use crate::path::classify::{check_origin, may_forward};
 use crate::path::emit::LinkHeaders;
-use crate::path::outer::{FrameHeaders, Outer};
+use crate::path::outer::Outer;
 use crate::path::outputs::Outputs;
-use crate::path::packet::{BURST, Verdict};
+use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
-use crate::path::route::{prefetch_peers, way_to};
+use crate::path::route::PeerSearch;
 use crate::path::simple::{Addresses, Simple, Unfit, offer};
 use crate::path::sweep::discard;
 use crate::tables::Tables;
@@ -66,24 +68,31 @@ struct Stretch {
     run: u8,
 }
 
-/// What is asked of a run's way besides.
-struct Way {
-    /// The longest of its packets.
+/// What the packets of a run have to fit.
+struct Extent {
+    /// The longest of them.
     longest: u16,
     /// The longest that may go into the tunnel.
     mtu: u16,
-    /// If the neighbour is known.
-    headers: Option<FrameHeaders>,
 }
 
 /// What a burst has for this way. Large, and so made once and never moved.
 struct Findings<'t> {
     candidates: ArrayVec<Candidate, BURST>,
     stretches: ArrayVec<Stretch, BURST>,
+    peers: Peers<'t>,
+    keys: Keys,
+    /// Ends of packets that go elsewhere.
+    elsewhere: Option<Addresses>,
+}
+
+/// The peers of a burst.
+struct Peers<'t> {
     runs: Runs<'t>,
     /// Of each run.
-    ways: ArrayVec<Way, BURST>,
-    keys: Keys,
+    extents: ArrayVec<Extent, BURST>,
+    /// The last address from which packets may come.
+    origin: Option<IpAddr>,
 }
 
 /// Sends on the packets among the frames that go into tunnels; the other frames stay in `frames`, in their order.
@@ -101,9 +110,9 @@ pub fn express<'t, B: PacketBuf, O: Outputs<B>>(
     let mut findings = Findings {
         candidates: ArrayVec::new_const(),
         stretches: ArrayVec::new_const(),
-        runs: Runs::new(),
-        ways: ArrayVec::new_const(),
+        peers: Peers { runs: Runs::new(), extents: ArrayVec::new_const(), origin: None },
         keys: Keys::new_const(),
+        elsewhere: None,
     };
     findings.gather(frames, entry.mac, tables);
     if findings.candidates.is_empty() {
@@ -113,7 +122,7 @@ pub fn express<'t, B: PacketBuf, O: Outputs<B>>(
     findings.prepare(pipeline, scene, out);
     findings.encrypt(frames, pipeline);
     findings.send(frames, pipeline, out);
-    for run in &findings.runs.all {
+    for run in &findings.peers.runs.all {
         run.note(scene.now);
     }
 }
@@ -142,7 +151,7 @@ impl<'t> Findings<'t> {
             last => {
                 // The first shows whether the burst is worth it; the peers of the others are looked up together.
                 let run = match last {
-                    None => find_peer(addresses, &mut self.runs, &mut self.ways, tables).ok_or(Unfit::Other)?,
+                    None => self.find_first(addresses, tables)?,
                     Some(_) => NO_RUN,
                 };
                 self.stretches.push(Stretch { addresses, packets: 1, longest: length, run });
@@ -160,64 +169,81 @@ impl<'t> Findings<'t> {
         Ok(())
     }
 
+    /// Finds the peer of the first candidate. After two flows that go elsewhere the others are not looked at.
+    fn find_first(&mut self, addresses: Addresses, tables: &'t Tables) -> Result<u8, Unfit> {
+        if self.elsewhere == Some(addresses) {
+            return Err(Unfit::Other);
+        }
+        self.peers.find(addresses, tables).ok_or_else(|| match self.elsewhere.replace(addresses) {
+            None => Unfit::Other,
+            Some(_) => Unfit::Intricate,
+        })
+    }
+
     /// Finds the peers of all stretches.
     fn find_peers(&mut self, tables: &'t Tables) {
-        let Self { stretches, runs, ways, .. } = self;
-        if stretches.len() > 1 {
-            prefetch_peers(stretches.iter().skip(1).map(|stretch| stretch.addresses.destination()), tables);
+        let Self { stretches, peers, .. } = self;
+        let mut searches = ArrayVec::<_, BURST>::new_const();
+        for stretch in stretches.iter().skip(1) {
+            searches.push(PeerSearch::begin(stretch.addresses.destination(), tables));
+        }
+        for search in searches.iter().flatten() {
+            search.go_on();
+        }
+        for (stretch, search) in stretches.iter_mut().skip(1).zip(&searches) {
+            let run = search.as_ref().and_then(|search| peers.take(stretch.addresses, search, tables));
+            stretch.run = run.unwrap_or(NO_RUN);
         }
         for stretch in stretches {
-            if stretch.run == NO_RUN {
-                stretch.run = find_peer(stretch.addresses, runs, ways, tables).unwrap_or(NO_RUN);
-            }
             let number = usize::from(stretch.run);
-            if let (Some(run), Some(way)) = (runs.all.get_mut(number), ways.get_mut(number)) {
+            if let (Some(run), Some(extent)) = (peers.runs.all.get_mut(number), peers.extents.get_mut(number)) {
                 run.packets += u64::from(stretch.packets);
-                way.longest = way.longest.max(stretch.longest);
+                extent.longest = extent.longest.max(stretch.longest);
             }
         }
     }
 
-    /// Gives a key to each run whose packets can all be encrypted and sent now.
+    /// Makes each run ready whose packets can all be encrypted and sent now.
     fn prepare<B: PacketBuf, O: Outputs<B>>(&mut self, pipeline: &Pipeline<B>, scene: &Scene<'t>, out: &mut O) {
-        self.runs.prefetch_sessions();
-        let mut last: Option<LinkHeaders> = None;
-        for (run, way) in self.runs.all.iter_mut().zip(&mut self.ways) {
-            self.keys.push(None);
-            if way.longest > way.mtu {
+        let Peers { runs, extents, .. } = &mut self.peers;
+        runs.prefetch_sessions();
+        let (mut last, mut ours): (Option<LinkHeaders>, _) = (None, None);
+        for (run, extent) in runs.all.iter_mut().zip(extents) {
+            self.keys.push(NO_KEY);
+            let Some(key) = self.keys.last_mut().filter(|_| extent.longest <= extent.mtu) else { continue };
+            if run.prepare(key, &mut ours, pipeline, scene, out).is_err() {
                 continue;
             }
-            let Ok(key) = run.prepare(pipeline, scene, out) else { continue };
-            let Some(ready) = run.ready.as_ref().filter(|ready| usize::from(way.longest) <= ready.room) else {
-                continue;
-            };
-            let (port, next_hop) = (ready.outer.port, ready.outer.next_hop);
-            if !last.as_ref().is_some_and(|last| last.lead_to(port, next_hop)) {
-                last = LinkHeaders::find(port, next_hop, scene.tables).ok();
-            }
-            if let (Some(place), Some(link)) = (self.keys.last_mut(), &last) {
-                way.headers = Some(ready.outer.frame_headers(link));
-                *place = Some(key);
+            let ready = run.ready.as_mut().filter(|ready| usize::from(extent.longest) <= ready.room);
+            let is_sent = ready.is_some_and(|ready| {
+                let (port, next_hop) = (ready.outer.port, ready.outer.next_hop);
+                if !last.as_ref().is_some_and(|last| last.lead_to(port, next_hop)) {
+                    last = LinkHeaders::find(port, next_hop, scene.tables).ok();
+                }
+                last.as_ref().map(|link| ready.outer.set_link(link)).is_some()
+            });
+            if !is_sent {
+                run.ready = None;
             }
         }
     }
 
-    /// Makes messages of the packets of each run that has a key, with all headers before them, and runs the AEAD over all of them.
+    /// Makes messages of the packets of each run that is ready, with all headers before them, and runs the AEAD over all of them.
     fn encrypt<B: PacketBuf>(&mut self, frames: &mut ArrayVec<B, BURST>, pipeline: &mut Pipeline<B>) {
         let mut jobs = ArrayVec::<SealJob<'_>, BURST>::new_const();
         let mut frames = (0..).zip(frames.iter_mut());
         for of_stretch in self.candidates.chunk_by_mut(|a, b| a.stretch == b.stretch) {
             let stretch = of_stretch.first().and_then(|first| self.stretches.get(usize::from(first.stretch)));
             let Some(number) = stretch.map(|stretch| usize::from(stretch.run)) else { continue };
-            let (Some(run), Some(Some(key))) = (self.runs.all.get_mut(number), self.keys.get(number)) else { continue };
-            let headers = self.ways.get(number).and_then(|way| way.headers.as_ref());
-            let (Some(ready), Some(headers)) = (run.ready.as_mut(), headers) else { continue };
+            let run = self.peers.runs.all.get_mut(number);
+            let (Some(run), Some(key)) = (run, self.keys.get(number)) else { continue };
+            let Some(ready) = run.ready.as_mut() else { continue };
             run.content = Content::Data;
             for candidate in of_stretch {
                 let Some((_, frame)) = frames.find(|(place, _)| *place == candidate.frame) else { break };
                 let counter = ready.next_counter;
                 ready.next_counter += 1;
-                let Ok(message) = make_message(frame, candidate, counter, ready, headers, &mut pipeline.ip_id) else {
+                let Ok(message) = make_message(frame, candidate, counter, ready, &mut pipeline.ip_id) else {
                     candidate.fate = Fate::NoRoom;
                     continue;
                 };
@@ -259,29 +285,36 @@ impl<'t> Findings<'t> {
 
     fn outer_of(&self, stretch: u8) -> Option<&Outer> {
         let run = self.stretches.get(usize::from(stretch))?.run;
-        Some(&self.runs.all.get(usize::from(run))?.ready.as_ref()?.outer)
+        Some(&self.peers.runs.all.get(usize::from(run))?.ready.as_ref()?.outer)
     }
 }
 
-/// The number of the run of the peer to which packets between these addresses go, if they may go to one.
-#[inline(never)]
-fn find_peer<'t>(
-    addresses: Addresses,
-    runs: &mut Runs<'t>,
-    ways: &mut ArrayVec<Way, BURST>,
-    tables: &'t Tables,
-) -> Option<u8> {
-    let (source, destination) = (addresses.source(), addresses.destination());
-    if tables.is_local(destination) || may_cross(source, destination, tables).is_err() {
-        return None;
+impl<'t> Peers<'t> {
+    /// The number of the run of the peer to which packets between these addresses go, if they may go to one.
+    #[inline(never)]
+    fn find(&mut self, addresses: Addresses, tables: &'t Tables) -> Option<u8> {
+        let search = PeerSearch::begin(addresses.destination(), tables)?;
+        self.take(addresses, &search, tables)
     }
-    let way = way_to(destination, tables).ok()?;
-    let Verdict::Seal(peer) = way.verdict else { return None };
-    let number = runs.number_of(peer);
-    if ways.len() < runs.all.len() {
-        ways.push(Way { longest: 0, mtu: way.mtu, headers: None });
+
+    /// The same, of a search that was begun.
+    #[inline]
+    fn take(&mut self, addresses: Addresses, search: &PeerSearch<'t>, tables: &Tables) -> Option<u8> {
+        let (source, destination) = (addresses.source(), addresses.destination());
+        if tables.is_local(destination) || !may_forward(destination) {
+            return None;
+        }
+        if self.origin != Some(source) {
+            check_origin(source, tables).ok()?;
+            self.origin = Some(source);
+        }
+        let (peer, tunnel) = search.finish()?;
+        let number = self.runs.number_of(peer);
+        if self.extents.len() < self.runs.all.len() {
+            self.extents.push(Extent { longest: 0, mtu: tunnel.mtu });
+        }
+        Some(number)
     }
-    Some(number)
 }
 
 /// A frame that holds a packet becomes one that holds a message to be encrypted, which is returned.
@@ -291,7 +324,6 @@ fn make_message<'b, B: PacketBuf>(
     candidate: &Candidate,
     counter: u64,
     ready: &Ready<'_>,
-    headers: &FrameHeaders,
     ip_id: &mut u16,
 ) -> Result<&'b mut [u8], NoRoom> {
     let length = usize::from(candidate.length);
@@ -303,7 +335,7 @@ fn make_message<'b, B: PacketBuf>(
     };
     frame_message(frame, Data::header(ready.remote_index, counter), ready.limit.max(length))?;
     let message = frame.data().len();
-    headers.put_before(frame, ecn::encapsulate(candidate.traffic_class, ready.tunnel.dscp), ip_id)?;
+    ready.outer.put_before(frame, ecn::encapsulate(candidate.traffic_class, ready.tunnel.dscp), ip_id)?;
     let data = frame.data_mut();
     Ok(data.split_at_mut(data.len().saturating_sub(message)).1)
 }

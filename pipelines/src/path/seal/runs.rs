@@ -1,5 +1,6 @@
 //! The packets of a burst that go to one peer: its session, and the way to it, are found once for all of them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -40,9 +41,12 @@ pub struct Ready<'t> {
     pub tunnel: &'t TunnelEntry,
 }
 
-/// The key of each run, apart from the runs so that the AEAD can borrow keys while runs change. They are copies:
+/// The key of each run that is ready, apart from the runs so that the AEAD can borrow keys while runs change. They are copies:
 /// sessions are lent by few guards at a time, and a burst may have many.
-pub type Keys = ArrayVec<Option<Key>, BURST>;
+pub type Keys = ArrayVec<Key, BURST>;
+
+/// Stands for the key of a run that is not ready.
+pub const NO_KEY: Key = Key::new(&[0; 32]);
 
 /// Why a run cannot be encrypted now.
 pub enum NotReady {
@@ -112,18 +116,21 @@ impl<'t> Runs<'t> {
 }
 
 impl<'t> Run<'t> {
-    /// Looks at the session, reserves the nonces and works out the outer headers. Gives the session's key.
+    /// Looks at the session, reserves the nonces and works out the outer headers. Puts the session's key into `key`. `ours` is for
+    /// [`Outer::resolve`].
     pub fn prepare<B: PacketBuf, O: Outputs<B>>(
         &mut self,
+        key: &mut Key,
+        ours: &mut Option<IpAddr>,
         pipeline: &Pipeline<B>,
         scene: &Scene<'t>,
         out: &mut O,
-    ) -> Result<Key, NotReady> {
+    ) -> Result<(), NotReady> {
         let peer = self.peer;
         if peer.is_removed() {
             return Err(NotReady::Drop(DropReason::PeerRemoved));
         }
-        let endpoint = peer.endpoint.load().ok_or(NotReady::Drop(DropReason::NoEndpoint))?;
+        let Some(endpoint) = peer.endpoint.load() else { return Err(NotReady::Drop(DropReason::NoEndpoint)) };
         let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
         let session = peer.sending_session();
         let Some(session) = session.as_ref().filter(|session| !session.is_expired(scene.now)) else {
@@ -133,7 +140,7 @@ impl<'t> Run<'t> {
         if session.wants_rekey(scene.now) {
             want_handshake(peer, pipeline, out);
         }
-        let outer = Outer::resolve(endpoint, tunnel.listen_port, scene.tables).map_err(NotReady::Drop)?;
+        let outer = Outer::resolve(endpoint, tunnel.listen_port, ours, scene.tables).map_err(NotReady::Drop)?;
         let Some(next_counter) = session.counter.reserve(self.packets) else {
             want_handshake(peer, pipeline, out);
             return Err(NotReady::Drop(DropReason::SendSessionExhausted));
@@ -147,7 +154,8 @@ impl<'t> Run<'t> {
             outer,
             tunnel,
         });
-        Ok(session.key.clone())
+        key.clone_from(&session.key);
+        Ok(())
     }
 
     /// Notes what was sent to the peer.
@@ -159,6 +167,7 @@ impl<'t> Run<'t> {
     }
 }
 
+#[cold]
 fn want_handshake<B: PacketBuf, O: Outputs<B>>(peer: &Arc<Peer>, pipeline: &Pipeline<B>, out: &mut O) {
     if peer.want_handshake() && out.tell_handshaker(HandshakeEvent::Wanted(peer.index)).is_err() {
         // The ring is full: let the peer's next packet ask again.

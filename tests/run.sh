@@ -63,7 +63,7 @@ part_pure() {
 # in one way and builds each of them once for a profile.
 part_unit() {
   # shellcheck disable=SC2046
-  step unit cargo test --locked --no-fail-fast --workspace --lib --bins $(test_targets_beside dispatch e2e fuzz load nic)
+  step unit cargo test --locked --no-fail-fast --workspace --lib $(test_targets_beside dispatch e2e fuzz load nic)
 }
 
 # Loom replaces the atomics of jetway-sync, so it has a target folder of its own.

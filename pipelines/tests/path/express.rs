@@ -17,6 +17,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::bench::assorted::PRIORITY_TAG;
 use crate::bench::packets::{Inner, frame_of, set_fragment};
 use crate::bench::services::{SERVER_PORT, SERVICE_PORT, ServicePlan, server_address, service_address};
 use crate::bench::{FAMILIES, Family, LAN, MACS, WAN, World, address, neighbour_mac};
@@ -199,8 +200,7 @@ fn the_short_way_does_with_every_packet_what_the_stages_do() {
                     packet(&mut random, case, number)
                 })
                 .collect();
-            let (by_short, by_stages) =
-                (short.burst(case, &packets, &[]), stages.burst(case, &packets, &[0x81, 0, 0xa0, 0]));
+            let (by_short, by_stages) = (short.burst(case, &packets, &[]), stages.burst(case, &packets, &PRIORITY_TAG));
             sent += by_short.len();
             let place = format!("round {round} step {step} of seed {seed}");
             let (by_short, by_stages) = (by_client(by_short), by_client(by_stages));

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::bench::assorted::{PRIORITY_TAG, assorted};
+use crate::bench::assorted::{PRIORITY_TAG, assert_alike, assorted};
 use crate::bench::{FAMILIES, Family, LAN, WAN, World, address, node_inner, server};
 
 const CLIENTS: [Family; 4] = [Family::V4, Family::V6, Family::V4, Family::V6];
@@ -208,11 +208,7 @@ fn the_short_way_does_with_every_message_what_the_stages_do() {
             }
             let (by_short, by_stages) = (by_client(&mut short), by_client(&mut stages));
             sent += by_short.values().map(Vec::len).sum::<usize>();
-            for client in by_short.keys().chain(by_stages.keys()) {
-                let (by_short, by_stages) = (by_short.get(client), by_stages.get(client));
-                let differ = by_short.into_iter().flatten().zip(by_stages.into_iter().flatten()).find(|(a, b)| a != b);
-                assert!(by_short == by_stages, "{place}, client {client}, first: {differ:?}");
-            }
+            assert_alike(&by_short, &by_stages, &place);
             assert_eq!(peers(&short), peers(&stages), "{place}");
         }
     }

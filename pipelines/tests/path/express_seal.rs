@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::bench::assorted::{PRIORITY_TAG, assorted};
+use crate::bench::assorted::{PRIORITY_TAG, assert_alike, assorted};
 use crate::bench::packets::frame;
 use crate::bench::{FAMILIES, Family, LAN, MACS, WAN, World, address, neighbour_mac, net, node_inner, server};
 
@@ -161,11 +161,7 @@ fn the_short_way_does_with_every_packet_into_a_tunnel_what_the_stages_do() {
             }
             let (by_short, by_stages) = (outcome(&mut short), outcome(&mut stages));
             arrived += by_short.values().map(Vec::len).sum::<usize>();
-            for what in by_short.keys().chain(by_stages.keys()) {
-                let (by_short, by_stages) = (by_short.get(what), by_stages.get(what));
-                let differ = by_short.into_iter().flatten().zip(by_stages.into_iter().flatten()).find(|(a, b)| a != b);
-                assert!(by_short == by_stages, "{place}, {what}, first: {differ:?}");
-            }
+            assert_alike(&by_short, &by_stages, &place);
             let sent = |world: &World| -> Vec<_> {
                 let traffic = world.peers.iter().map(|peer| peer.traffic.sent_bytes.load(Ordering::Relaxed));
                 traffic.collect()

@@ -1,5 +1,7 @@
-//! Packets of all sorts, mostly ordinary ones, and the tag with which a frame takes the stages where it could go a short way.
+//! For the short ways against the stages: packets of all sorts, mostly ordinary ones, the tag with which a frame takes the stages, and the
+//! comparison of what left.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jetway_pipelines::packet::Protocol;
@@ -12,6 +14,15 @@ use super::packets::{Inner, set_fragment};
 
 /// Of priority 5, and no VLAN.
 pub const PRIORITY_TAG: [u8; 4] = [0x81, 0, 0xa0, 0];
+
+/// What left on both ways is the same.
+pub fn assert_alike(by_short: &BTreeMap<String, Vec<String>>, by_stages: &BTreeMap<String, Vec<String>>, place: &str) {
+    for what in by_short.keys().chain(by_stages.keys()) {
+        let (by_short, by_stages) = (by_short.get(what), by_stages.get(what));
+        let differ = by_short.into_iter().flatten().zip(by_stages.into_iter().flatten()).find(|(a, b)| a != b);
+        assert!(by_short == by_stages, "{place}, {what}, first: {differ:?}");
+    }
+}
 
 /// A packet of any sort, whose data end with `mark`.
 pub fn assorted(random: &mut SmallRng, from: IpAddr, to: IpAddr, mark: &[u8]) -> Vec<u8> {

@@ -33,12 +33,34 @@ impl Packet {
     }
 }
 
+/// Keys of a burst, one for all packets that have the same, as in a session.
+struct Keys {
+    distinct: Vec<([u8; 32], Key)>,
+}
+
+impl Keys {
+    fn of(aead: Aead, packets: &[Packet]) -> Self {
+        let mut distinct: Vec<([u8; 32], Key)> = Vec::new();
+        for packet in packets {
+            if distinct.iter().all(|(bytes, _)| *bytes != packet.key) {
+                distinct.push((packet.key, aead.key(&packet.key)));
+            }
+        }
+        Self { distinct }
+    }
+
+    fn get(&self, packet: &Packet) -> &Key {
+        let found = self.distinct.iter().find(|(bytes, _)| *bytes == packet.key);
+        &found.expect("a packet of the burst").1
+    }
+}
+
 fn seal_all(aead: Aead, packets: &[Packet]) -> Vec<Vec<u8>> {
-    let keys: Vec<Key> = packets.iter().map(|packet| aead.key(&packet.key)).collect();
+    let keys = Keys::of(aead, packets);
     let mut buffers: Vec<Vec<u8>> =
         packets.iter().map(|packet| [packet.plaintext.as_slice(), &[0xee; TAG_LENGTH]].concat()).collect();
-    let mut jobs: Vec<SealJob<'_>> = (packets.iter().zip(&keys).zip(&mut buffers))
-        .map(|((packet, key), buffer)| SealJob { key, counter: packet.counter, buffer })
+    let mut jobs: Vec<SealJob<'_>> = (packets.iter().zip(&mut buffers))
+        .map(|(packet, buffer)| SealJob { key: keys.get(packet), counter: packet.counter, buffer })
         .collect();
     aead.seal_burst(&mut jobs);
     buffers
@@ -46,9 +68,9 @@ fn seal_all(aead: Aead, packets: &[Packet]) -> Vec<Vec<u8>> {
 
 /// Opens `buffers` as if they were `packets`, and returns what each was found to be.
 fn open_all(aead: Aead, packets: &[Packet], buffers: &mut [Vec<u8>]) -> Vec<bool> {
-    let keys: Vec<Key> = packets.iter().map(|packet| aead.key(&packet.key)).collect();
-    let mut jobs: Vec<OpenJob<'_>> = (packets.iter().zip(&keys).zip(buffers))
-        .map(|((packet, key), buffer)| OpenJob { key, counter: packet.counter, buffer, authentic: false })
+    let keys = Keys::of(aead, packets);
+    let mut jobs: Vec<OpenJob<'_>> = (packets.iter().zip(buffers))
+        .map(|(packet, buffer)| OpenJob { key: keys.get(packet), counter: packet.counter, buffer, authentic: false })
         .collect();
     aead.open_burst(&mut jobs);
     jobs.iter().map(|job| job.authentic).collect()
@@ -136,6 +158,27 @@ fn one_forged_packet_anywhere_in_a_burst_leaves_the_others_alone() {
                     let is_plain = buffer[..length] == packet.plaintext;
                     assert!(is_plain != (index == forged && length > 0), "{aead:?} at {length} bytes, {forged} forged");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_packet_of_another_session_anywhere_in_a_burst_has_its_own_key() {
+    for aead in backends() {
+        for count in [2, 8, 9, 16, 31, 64] {
+            for other in 0..count {
+                let mut packets = packets_of(&vec![64; count]);
+                packets.iter_mut().for_each(|packet| packet.key = [1; 32]);
+                packets[other].key = [2; 32];
+                let mut buffers = seal_all(aead, &packets);
+                let sealed: Vec<_> = packets.iter().map(Packet::sealed).collect();
+                assert_eq!(buffers, sealed, "{aead:?}: packet {other} of {count}");
+                assert_eq!(
+                    open_all(aead, &packets, &mut buffers),
+                    vec![true; count],
+                    "{aead:?}: packet {other} of {count}"
+                );
             }
         }
     }

@@ -32,6 +32,8 @@ pub use prefetch::{prefetch_address, prefetch_bytes, prefetch_read};
 pub const TAG_LENGTH: usize = 16;
 
 /// A packet to encrypt.
+// The kernel reads the fields of many at once, where they are.
+#[repr(C)]
 #[derive(Debug)]
 pub struct SealJob<'a> {
     /// The key of the session.
@@ -45,6 +47,8 @@ pub struct SealJob<'a> {
 }
 
 /// A packet to decrypt.
+// As above.
+#[repr(C)]
 #[derive(Debug)]
 pub struct OpenJob<'a> {
     /// The key of the session.

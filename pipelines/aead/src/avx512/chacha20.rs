@@ -211,13 +211,15 @@ macro_rules! transpose {
         let mut rows = [[zero; 4]; 4];
         for (group, row) in rows.iter_mut().enumerate() {
             let [a, b, c, d] = [x[4 * group], x[4 * group + 1], x[4 * group + 2], x[4 * group + 3]];
-            let (low_ab, high_ab) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let (low_cd, high_cd) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            // By rotations and blends, which leave the shuffles' port to the other steps.
+            let even = |a, b| _mm512_mask_mov_epi32(a, 0xaaaa, _mm512_rol_epi64::<32>(b));
+            let odd = |a, b| _mm512_mask_mov_epi32(_mm512_rol_epi64::<32>(a), 0xaaaa, b);
+            let (even_ab, odd_ab, even_cd, odd_cd) = (even(a, b), odd(a, b), even(c, d), odd(c, d));
             *row = [
-                _mm512_unpacklo_epi64(low_ab, low_cd),
-                _mm512_unpackhi_epi64(low_ab, low_cd),
-                _mm512_unpacklo_epi64(high_ab, high_cd),
-                _mm512_unpackhi_epi64(high_ab, high_cd),
+                _mm512_unpacklo_epi64(even_ab, even_cd),
+                _mm512_unpacklo_epi64(odd_ab, odd_cd),
+                _mm512_unpackhi_epi64(even_ab, even_cd),
+                _mm512_unpackhi_epi64(odd_ab, odd_cd),
             ];
         }
         let mut blocks = [zero; 16];

@@ -15,6 +15,7 @@
 
 mod burst;
 mod chacha20;
+mod fields;
 mod packets;
 mod poly1305;
 mod sixteen;

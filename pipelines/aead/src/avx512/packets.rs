@@ -1,10 +1,11 @@
 //! The packets of a burst as vectors read them: field by field, sixteen packets at a time, the longest first.
 
 use std::arch::x86_64::*;
-use std::array;
+use std::mem::MaybeUninit;
 
 use super::Vector;
-use crate::{Key, OpenJob, SealJob, TAG_LENGTH};
+use super::fields::{Fields, Job, at};
+use crate::TAG_LENGTH;
 
 /// Packets that are sorted together.
 pub(super) const WINDOW: usize = 64;
@@ -32,99 +33,63 @@ pub(super) fn text_length(buffer: usize) -> Option<usize> {
     buffer.checked_sub(TAG_LENGTH).filter(|&length| length <= LONGEST)
 }
 
-/// A packet as the caller gives it.
-pub(super) trait Job<'a> {
-    fn key(&self) -> &'a Key;
-    fn counter(&self) -> u64;
-    /// The text with the room for the tag. May be asked for again and again: what was returned before stays valid.
-    fn buffer(&mut self) -> *mut [u8];
-}
-
-impl<'a> Job<'a> for SealJob<'a> {
-    #[inline(always)]
-    fn key(&self) -> &'a Key {
-        self.key
-    }
-
-    #[inline(always)]
-    fn counter(&self) -> u64 {
-        self.counter
-    }
-
-    #[inline(always)]
-    fn buffer(&mut self) -> *mut [u8] {
-        &raw mut *self.buffer
-    }
-}
-
-impl<'a> Job<'a> for OpenJob<'a> {
-    #[inline(always)]
-    fn key(&self) -> &'a Key {
-        self.key
-    }
-
-    #[inline(always)]
-    fn counter(&self) -> u64 {
-        self.counter
-    }
-
-    #[inline(always)]
-    fn buffer(&mut self) -> *mut [u8] {
-        &raw mut *self.buffer
-    }
-}
-
 /// Which jobs of a window are for the kernel, in the order in which it works on them.
-pub(super) struct Order {
+pub(super) struct Order<'a> {
     pub(super) count: usize,
     /// Their places in the window. What lies behind the last one, up to the next sixteen, repeats it.
     places: [u8; WINDOW],
-    /// The lengths of their texts, if they are as they come.
-    lengths: Option<[Vector; WINDOW / ROW]>,
+    /// Whether they are as they come.
+    is_usual: bool,
+    /// Of the jobs as they come, up to the last of them.
+    fields: [MaybeUninit<Fields<'a>>; WINDOW / ROW],
 }
 
 /// Up to sixteen packets. What lies behind the last one repeats it: may be read, is never written.
 pub(super) struct Row<'a> {
     pub(super) count: usize,
-    pub(super) keys: [&'a Key; ROW],
-    pub(super) counters: [Vector; 2],
-    /// Each text is followed by 16 bytes for the tag.
-    pub(super) texts: [*mut u8; ROW],
-    pub(super) lengths: [u32; ROW],
+    pub(super) fields: Fields<'a>,
     /// The first word of every nonce, which is zero in WireGuard.
     pub(super) nonce_prefix: u32,
 }
 
-impl Order {
-    /// Of the jobs of a window, at most [`WINDOW`] of them.
+impl<'a> Order<'a> {
+    /// Of no jobs.
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self { count: 0, places: AS_THEY_COME, is_usual: true, fields: [MaybeUninit::uninit(); WINDOW / ROW] }
+    }
+
+    /// Takes the jobs of a window, at most [`WINDOW`] of them. Apart from [`Order::new`], as one that is returned would be copied.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn of<'a, J: Job<'a>>(jobs: &mut [J]) -> Self {
-        let count = jobs.len().min(WINDOW);
-        let mut rows = [_mm512_setzero_si512(); WINDOW / ROW];
+    pub(super) fn read<J: Job<'a>>(&mut self, jobs: &mut [J]) {
+        self.count = jobs.len().min(WINDOW);
         let mut is_usual = true;
         let mut longest = _mm512_set1_epi32(LONGEST as i32);
-        for (row, jobs) in rows.iter_mut().zip(jobs.chunks_mut(ROW)) {
-            let last = jobs.len() - 1;
-            *row = match jobs.as_chunks_mut::<ROW>().0 {
-                [jobs] => lengths(|lane| jobs[lane].buffer().len()),
-                _ => lengths(|lane| jobs[lane.min(last)].buffer().len()),
+        for (place, jobs) in self.fields.iter_mut().zip(jobs.chunks_mut(ROW)) {
+            let fields = match jobs.as_chunks_mut::<ROW>().0 {
+                [jobs] => {
+                    let jobs = jobs.as_mut_ptr();
+                    // SAFETY: elements of the array.
+                    place.write(unsafe { Fields::of(|lane| jobs.add(lane)) })
+                }
+                _ => place.write(Fields::of_few(jobs)),
             };
-            let before = _mm512_alignr_epi32::<15>(*row, longest);
-            is_usual &= _mm512_cmpgt_epu32_mask(*row, before) == 0;
-            longest = *row;
+            let lengths = load(fields.lengths());
+            let before = _mm512_alignr_epi32::<15>(lengths, longest);
+            is_usual &= _mm512_cmpgt_epu32_mask(lengths, before) == 0;
+            longest = lengths;
         }
         // If nothing is longer than what is before it, nothing is too long.
-        let mut order = Self { count, places: AS_THEY_COME, lengths: is_usual.then_some(rows) };
+        self.is_usual = is_usual;
         if !is_usual {
-            order.sort(&rows);
+            self.sort();
         }
-        if !order.count.is_multiple_of(ROW) {
-            let last = order.places[order.count - 1];
-            let row = &mut order.places.as_chunks_mut::<ROW>().0[order.count / ROW];
-            row[order.count % ROW..].fill(last);
+        if !self.count.is_multiple_of(ROW) {
+            let last = self.places[self.count - 1];
+            let row = &mut self.places.as_chunks_mut::<ROW>().0[self.count / ROW];
+            row[self.count % ROW..].fill(last);
         }
-        order
     }
 
     /// How many rows of packets there are.
@@ -138,9 +103,14 @@ impl Order {
         &self.places[row * ROW..self.count.min(row * ROW + ROW)]
     }
 
+    /// The jobs of a row, if they are sixteen, and as they come.
+    pub(super) fn as_they_come<'j, J>(&self, jobs: &'j mut [J], row: usize) -> Option<&'j mut [J; ROW]> {
+        jobs.as_chunks_mut().0.get_mut(row).filter(|_| self.is_usual)
+    }
+
     /// Sorts by counting for each packet how many precede it, which has no branch that could be predicted wrongly.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn sort(&mut self, lengths: &[Vector; WINDOW / ROW]) {
+    fn sort(&mut self) {
         const { assert!((LONGEST + 1) * WINDOW <= u32::MAX as usize) };
         // A word that is larger for a longer packet and, among equals, for an earlier one; zero for what is not for the kernel.
         let mut words = [[0; ROW]; WINDOW / ROW];
@@ -148,7 +118,9 @@ impl Order {
         let rows = self.count.div_ceil(ROW);
         let mut count = 0;
         let mut left = u64::MAX >> (WINDOW - self.count);
-        for (words, &lengths) in words.iter_mut().zip(lengths).take(rows) {
+        for (words, fields) in words.iter_mut().zip(&self.fields).take(rows) {
+            // SAFETY: each row with jobs was written.
+            let lengths = load(unsafe { fields.assume_init_ref() }.lengths());
             let is_for_us = _mm512_mask_cmple_epu32_mask(left as u16, lengths, _mm512_set1_epi32(LONGEST as i32));
             left >>= ROW;
             let word = _mm512_maskz_add_epi32(is_for_us, _mm512_slli_epi32::<6>(lengths), earlier);
@@ -173,12 +145,13 @@ impl<'a> Row<'a> {
     /// A row of the packets of a window, whose order it is.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    pub(super) fn take<J: Job<'a>>(jobs: &mut [J], order: &Order, row: usize) -> Self {
+    pub(super) fn take<J: Job<'a>>(jobs: &mut [J], order: &Order<'a>, row: usize) -> Self {
         let count = order.places(row).len();
-        if let (Some(lengths), Some(jobs)) = (&order.lengths, jobs.as_chunks_mut::<ROW>().0.get_mut(row)) {
-            let jobs = jobs.as_mut_ptr();
-            // SAFETY: an element of the array, which is borrowed, and nothing else refers to it meanwhile.
-            return Self::of(count, lengths[row], |lane| unsafe { &mut *jobs.add(lane % ROW) });
+        assert!(count > 0, "row {row} has no packets");
+        if order.is_usual {
+            // SAFETY: each row with jobs was written.
+            let fields = unsafe { *order.fields[row].assume_init_ref() };
+            return Self { count, fields, nonce_prefix: 0 };
         }
         Self::take_sorted(jobs, &order.places.as_chunks().0[row], count)
     }
@@ -189,50 +162,36 @@ impl<'a> Row<'a> {
     fn take_sorted<J: Job<'a>>(jobs: &mut [J], places: &[u8; ROW], count: usize) -> Self {
         assert!(places.iter().all(|&place| usize::from(place) < jobs.len()));
         let jobs = jobs.as_mut_ptr();
-        // SAFETY: an element of the slice, which is borrowed, and nothing else refers to it meanwhile.
-        let job = |lane: usize| unsafe { &mut *jobs.add(usize::from(places[lane])) };
-        let lengths = lengths(|lane| job(lane).buffer().len());
-        Self::of(count, lengths, job)
+        // SAFETY: elements of the slice.
+        let fields = unsafe { Fields::of(|lane| jobs.add(usize::from(places[lane]))) };
+        Self { count, fields, nonce_prefix: 0 }
     }
 
-    /// The packets of so many jobs, and repetitions. Vectors are made in registers: one that is read soon after its parts were written
-    /// waits until all of them are in the cache.
+    /// Where each packet's text is, and how long it is.
+    #[inline(always)]
+    pub(super) fn texts(&self) -> impl Iterator<Item = (*mut u8, u32)> {
+        let packets = self.fields.texts().iter().zip(self.fields.lengths());
+        packets.take(self.count).map(|(&text, &length)| (at(text, 0), length))
+    }
+
+    /// Whether there are sixteen packets, each of whole blocks, and of one at least.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-    fn of<'j, J: Job<'a> + 'j>(count: usize, lengths: Vector, job: impl Fn(usize) -> &'j mut J) -> Self {
-        let counters = |from: usize| {
-            let [a, b, c, d, e, f, g, h] = array::from_fn(|lane| job(from + lane).counter() as i64);
-            _mm512_setr_epi64(a, b, c, d, e, f, g, h)
-        };
-        Self {
-            count,
-            keys: array::from_fn(|lane| job(lane).key()),
-            counters: [counters(0), counters(8)],
-            texts: array::from_fn(|lane| job(lane).buffer().cast()),
-            // SAFETY: as many bytes, of which every value is allowed.
-            lengths: unsafe { std::mem::transmute::<Vector, [u32; ROW]>(lengths) },
-            nonce_prefix: 0,
-        }
+    pub(super) fn has_whole_blocks(&self) -> bool {
+        let lengths = self.fields.lengths();
+        let behind_blocks = _mm512_test_epi32_mask(load(lengths), _mm512_set1_epi32(63));
+        // The last is the shortest.
+        self.count == ROW && behind_blocks == 0 && lengths[ROW - 1] > 0
     }
 
     /// How many of the packets have full blocks of text before their last block, which may be full as well.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
     pub(super) fn with_full_blocks(&self) -> usize {
-        self.lengths[..self.count].partition_point(|&length| full_blocks(length) > 0)
+        let longer = _mm512_cmpgt_epu32_mask(load(self.fields.lengths()), _mm512_set1_epi32(64));
+        // They are sorted.
+        (longer.count_ones() as usize).min(self.count)
     }
-}
-
-/// The lengths of the texts in sixteen buffers, given theirs; longer than [`LONGEST`] where there is no room for a tag.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn lengths(mut buffer: impl FnMut(usize) -> usize) -> Vector {
-    let mut eight = |from: usize| {
-        let [a, b, c, d, e, f, g, h] = array::from_fn(|lane| buffer(from + lane) as i64);
-        let lengths = _mm512_sub_epi64(_mm512_setr_epi64(a, b, c, d, e, f, g, h), _mm512_set1_epi64(TAG_LENGTH as i64));
-        // What has no room, or does not fit a word, becomes the largest.
-        _mm512_cvtusepi64_epi32(lengths)
-    };
-    let (low, high) = (eight(0), eight(8));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
 
 /// How many blocks of 64 bytes lie before the last block of a text.

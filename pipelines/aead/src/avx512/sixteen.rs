@@ -3,12 +3,22 @@
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
-use std::ptr;
 
 use super::chacha20::{self, CONSTANTS, GROUP, State, add_initial, transpose, two_alike};
 use super::packets::{Row, full_blocks, load};
 use super::poly1305::LANES;
 use super::{Vector, wipe};
+
+/// Encrypts or decrypts the last blocks of a row of which each is whole. A macro, because a call would pass the blocks through memory.
+macro_rules! apply_whole_blocks {
+    ($blocks:expr, $row:expr) => {
+        for (keystream, (text, length)) in $blocks.iter().zip($row.texts()) {
+            let text = text.wrapping_add(length as usize - BLOCK).cast();
+            // SAFETY: the last 64 bytes of a text that is not empty, and that the caller vouches for.
+            unsafe { _mm512_storeu_si512(text, _mm512_xor_si512(_mm512_loadu_si512(text), *keystream)) };
+        }
+    };
+}
 
 /// Bytes of a ChaCha20 block.
 pub(super) const BLOCK: usize = 64;
@@ -35,8 +45,8 @@ pub(super) struct Sixteen {
     pub(super) nonce: [Vector; 2],
     /// Of the first and of the second eight.
     pub(super) one_time_keys: [OneTimeKeys; 2],
-    /// By packet.
-    last_blocks: [Vector; GROUP],
+    /// By packet. Not there if they were used up at once.
+    last_blocks: MaybeUninit<[Vector; GROUP]>,
 }
 
 impl Sixteen {
@@ -44,6 +54,28 @@ impl Sixteen {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
     pub(super) fn make<'a>(place: &'a mut MaybeUninit<Self>, row: &Row<'_>) -> &'a Self {
+        // SAFETY: no text is touched.
+        unsafe { Self::make_and::<false>(place, row) }
+    }
+
+    /// The same, and encrypts the last block of each packet. They may not be asked for again.
+    ///
+    /// # Safety
+    /// The texts must be valid for reads and writes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    pub(super) unsafe fn make_and_apply<'a>(place: &'a mut MaybeUninit<Self>, row: &Row<'_>) -> &'a Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::make_and::<true>(place, row) }
+    }
+
+    /// Apart from what calls it, so that the rounds have all registers.
+    ///
+    /// # Safety
+    /// If they are applied at once, the texts must be valid for reads and writes.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+    unsafe fn make_and<'a, const APPLY: bool>(place: &'a mut MaybeUninit<Self>, row: &Row<'_>) -> &'a Self {
         // With eight packets or fewer, one half of the lanes makes the first blocks, the other the last.
         let is_half = row.count <= LANES;
 
@@ -73,35 +105,41 @@ impl Sixteen {
             (one_time_keys, transpose!(add_initial!(last_blocks, &initial_last)))
         };
         let fields = place.as_mut_ptr();
-        // SAFETY: the place is borrowed for writing. This writes all of it.
-        unsafe {
+        let is_applied = APPLY && row.has_whole_blocks();
+        // SAFETY: the place is borrowed for writing. This writes all of it, but for what may be left out.
+        let sixteen = unsafe {
             (&raw mut (*fields).key).write(key);
             (&raw mut (*fields).nonce).write(nonce);
             (&raw mut (*fields).one_time_keys).write(one_time_keys);
-            (&raw mut (*fields).last_blocks).write(last_blocks);
+            if !is_applied {
+                (&raw mut (*fields).last_blocks).write(MaybeUninit::new(last_blocks));
+            }
             place.assume_init_ref()
+        };
+        if is_applied {
+            apply_whole_blocks!(last_blocks, row);
+        } else if APPLY {
+            // SAFETY: the caller's promise, and they were not applied.
+            unsafe { sixteen.apply_last_blocks(row, u16::MAX) };
         }
+        sixteen
     }
 
     /// Encrypts or decrypts the last block of each packet of the row whose bit is set.
     ///
     /// # Safety
-    /// The texts of those must be valid for reads and writes.
+    /// The texts of those must be valid for reads and writes, and the blocks not have been applied when they were made.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
     pub(super) unsafe fn apply_last_blocks(&self, row: &Row<'_>, chosen: u16) {
+        // SAFETY: the caller's promise.
+        let last_blocks = unsafe { self.last_blocks.assume_init_ref() };
         // A store with a mask takes twice as long as one without.
-        let is_whole = |&length: &u32| length != 0 && length.is_multiple_of(BLOCK as u32);
-        if row.count == GROUP && chosen == u16::MAX && row.lengths.iter().all(is_whole) {
-            for (keystream, (text, &length)) in self.last_blocks.iter().zip(row.texts.iter().zip(&row.lengths)) {
-                let text = text.wrapping_add(length as usize - BLOCK).cast();
-                // SAFETY: the last 64 bytes of a text that is not empty.
-                unsafe { _mm512_storeu_si512(text, _mm512_xor_si512(_mm512_loadu_si512(text), *keystream)) };
-            }
+        if chosen == u16::MAX && row.has_whole_blocks() {
+            apply_whole_blocks!(last_blocks, row);
             return;
         }
         let mut chosen = u64::from(chosen);
-        let texts = row.texts[..row.count].iter().zip(&row.lengths[..row.count]);
-        for (keystream, (text, &length)) in self.last_blocks.iter().zip(texts) {
+        for (keystream, (text, length)) in last_blocks.iter().zip(row.texts()) {
             let start = full_blocks(length) * BLOCK as u32;
             // Without a branch on whether the packet is chosen. The mask for 64 bytes is all ones.
             let mask = _bzhi_u64((chosen & 1).wrapping_neg(), length - start);
@@ -146,19 +184,11 @@ impl OneTimeKeys {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn keys(row: &Row<'_>, is_half: bool) -> [Vector; 8] {
-    let (lower, upper) = row.keys.split_at(LANES);
-    let upper = if is_half { lower } else { upper };
-    let common = lower[0];
-    // Compared by address alone. Without a short cut, as its branches would cost more than the comparisons.
-    let differences = lower
-        .iter()
-        .chain(upper)
-        .fold(0, |differences, &key| differences | (ptr::from_ref(key).addr() ^ ptr::from_ref(common).addr()));
-    if differences == 0 {
-        return common.words().map(|word| _mm512_set1_epi32(word as i32));
+    if row.fields.has_one_key(is_half) {
+        return row.fields.key(0).words().map(|word| _mm512_set1_epi32(word as i32));
     }
     let pair = |low: usize| {
-        let key = |lane: usize| if lane < LANES { lower[lane] } else { upper[lane - LANES] };
+        let key = |lane: usize| row.fields.key(if is_half { lane % LANES } else { lane });
         // SAFETY: a key is 32 bytes, aligned to as many.
         let [low, high] = [low, low + 4].map(|lane| unsafe { _mm256_load_si256(key(lane).bytes().as_ptr().cast()) });
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
@@ -189,7 +219,7 @@ fn keys(row: &Row<'_>, is_half: bool) -> [Vector; 8] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn nonces(row: &Row<'_>, is_half: bool) -> [Vector; 2] {
-    let [lower, upper] = row.counters;
+    let [lower, upper] = row.fields.counters;
     let upper = if is_half { lower } else { upper };
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
@@ -200,7 +230,7 @@ fn nonces(row: &Row<'_>, is_half: bool) -> [Vector; 2] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn last_counters(row: &Row<'_>, is_half: bool) -> Vector {
-    let mut lengths = load(&row.lengths);
+    let mut lengths = load(row.fields.lengths());
     if is_half {
         lengths = _mm512_inserti64x4::<1>(lengths, _mm512_castsi512_si256(lengths));
     }

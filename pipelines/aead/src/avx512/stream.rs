@@ -20,7 +20,7 @@ const MARKS: usize = LONGEST / BLOCK + 1;
 /// The blocks of a range of a row's packets.
 struct Stream<'a> {
     sixteen: &'a Sixteen,
-    texts: &'a [*mut u8; GROUP],
+    texts: &'a [usize; GROUP],
     /// Bit by bit: whether a packet's blocks begin here, not counting the first packet.
     marks: [u16; MARKS],
     /// Of each packet: how many blocks are before it.
@@ -76,10 +76,10 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     fn new(row: &'a Row<'_>, sixteen: &'a Sixteen, range: Range<usize>, idle_text: usize) -> Self {
         let mut stream =
-            Self { sixteen, texts: &row.texts, marks: [0; MARKS], starts: [0; GROUP], total: 0, idle_text };
+            Self { sixteen, texts: row.fields.texts(), marks: [0; MARKS], starts: [0; GROUP], total: 0, idle_text };
         for packet in range {
             stream.starts[packet] = stream.total as u32;
-            stream.total += full_blocks(row.lengths[packet]) as usize;
+            stream.total += full_blocks(row.fields.lengths()[packet]) as usize;
             stream.marks[stream.total / GROUP] |= 1 << (stream.total % GROUP);
         }
         stream

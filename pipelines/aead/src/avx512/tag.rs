@@ -3,17 +3,23 @@
 use std::arch::x86_64::*;
 use std::ptr;
 
-use super::Vector;
-use super::packets::Row;
+use super::packets::{Row, load};
 use super::poly1305::{LANES, Tags, tags};
 use super::sixteen::Sixteen;
 use crate::TAG_LENGTH;
 
-/// The last block: the lengths of the AAD and of the text.
+/// The tags of a row: of the texts, and the lengths of the AAD, which is empty, and of the text.
+///
+/// # Safety
+/// The texts must be valid for reads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
-fn without_aad(lengths: Vector) -> [Vector; 2] {
-    [_mm512_setzero_si512(), lengths]
+unsafe fn tags_without_aad(row: &Row<'_>, sixteen: &Sixteen) -> [Tags; 2] {
+    let lengths = load(row.fields.lengths());
+    let halves = [_mm512_castsi512_si256(lengths), _mm512_extracti64x4_epi64::<1>(lengths)];
+    let last = halves.map(|lengths| [_mm512_setzero_si512(), _mm512_cvtepu32_epi64(lengths)]);
+    // SAFETY: the caller's promise.
+    unsafe { tags(row, &sixteen.one_time_keys, &last) }
 }
 
 /// Writes behind each text of a row its tag.
@@ -23,11 +29,9 @@ fn without_aad(lengths: Vector) -> [Vector; 2] {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 pub(super) unsafe fn write(row: &Row<'_>, sixteen: &Sixteen) {
     // SAFETY: the caller's promise.
-    let halves = unsafe { tags(row, &sixteen.one_time_keys, |lengths| without_aad(lengths)) };
+    let halves = unsafe { tags_without_aad(row, sixteen) };
     let tags = halves.map(|tags| in_bytes(tags));
-    let tags = tags.as_flattened().iter();
-    let places = row.texts[..row.count].iter().zip(&row.lengths[..row.count]);
-    for ((text, &length), tag) in places.zip(tags) {
+    for ((text, length), tag) in row.texts().zip(tags.as_flattened()) {
         // SAFETY: the caller's promise.
         unsafe { text.add(length as usize).cast::<[u8; TAG_LENGTH]>().write(*tag) };
     }
@@ -40,7 +44,7 @@ pub(super) unsafe fn write(row: &Row<'_>, sixteen: &Sixteen) {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 pub(super) unsafe fn compare(row: &Row<'_>, sixteen: &Sixteen) -> u16 {
     // SAFETY: the caller's promise.
-    let [lower, upper] = unsafe { tags(row, &sixteen.one_time_keys, |lengths| without_aad(lengths)) };
+    let [lower, upper] = unsafe { tags_without_aad(row, sixteen) };
     // SAFETY: the caller's promise.
     let equal = unsafe {
         let lower = u16::from(compare_eight(row, 0, lower));
@@ -56,10 +60,11 @@ pub(super) unsafe fn compare(row: &Row<'_>, sixteen: &Sixteen) -> u16 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn compare_eight(row: &Row<'_>, first: usize, [low, high]: Tags) -> __mmask8 {
+    let (texts, lengths) = (row.fields.texts(), row.fields.lengths());
     // SAFETY: the eight addresses and lengths from `first` on are 64 and 32 bytes. The gathers read the 16 bytes behind each text.
     unsafe {
-        let texts = _mm512_loadu_si512(row.texts[first..first + LANES].as_ptr().cast());
-        let lengths = _mm256_loadu_si256(row.lengths[first..first + LANES].as_ptr().cast());
+        let texts = _mm512_loadu_si512(texts[first..first + LANES].as_ptr().cast());
+        let lengths = _mm256_loadu_si256(lengths[first..first + LANES].as_ptr().cast());
         let ends = _mm512_add_epi64(texts, _mm512_cvtepu32_epi64(lengths));
         let given_low = _mm512_i64gather_epi64::<1>(ends, ptr::null());
         let given_high = _mm512_i64gather_epi64::<1>(ends, ptr::without_provenance(8));

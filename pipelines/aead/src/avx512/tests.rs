@@ -40,9 +40,9 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
     input.extend([0; 16]);
     let mut inputs = vec![input; copies];
     let last = rows(&key, counter, &mut inputs).pop().expect("one copy at least");
-    let last_block = |_| [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
+    let block = [vector.aad.len(), text.len()].map(|length| _mm512_set1_epi64(length as i64));
     // SAFETY: the inputs are read alone.
-    let tags = unsafe { poly1305::tags(&last, &one_time_keys.expect("a copy"), last_block) };
+    let tags = unsafe { poly1305::tags(&last, &one_time_keys.expect("a copy"), &[block; 2]) };
     // SAFETY: four vectors are two times two times eight words.
     let words: [[[u64; 8]; 2]; 2] = unsafe { std::mem::transmute(tags) };
     let [low, high] = words[(copies - 1) % 16 / 8].map(|half| u128::from(half[(copies - 1) % 8]));
@@ -53,7 +53,8 @@ fn seal(vector: &Vector, copies: usize) -> (Vec<u8>, u128) {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 fn rows<'a>(key: &'a Key, counter: u64, buffers: &'a mut [Vec<u8>]) -> Vec<Row<'a>> {
     let mut jobs: Vec<SealJob<'a>> = buffers.iter_mut().map(|buffer| SealJob { key, counter, buffer }).collect();
-    let order = Order::of(&mut jobs);
+    let mut order = Order::new();
+    order.read(&mut jobs);
     (0..order.rows()).map(|row| Row::take(&mut jobs, &order, row)).collect()
 }
 
@@ -85,7 +86,7 @@ fn tag_of(r: Block, s: Block, message: &[Block]) -> Block {
     let mut texts = [text];
     let row = rows(&key, 0, &mut texts).pop().expect("a row");
     // SAFETY: the text is read alone.
-    let [[low, high], _] = unsafe { poly1305::tags(&row, &keys, |_| last.map(everywhere)) };
+    let [[low, high], _] = unsafe { poly1305::tags(&row, &keys, &[last.map(everywhere); 2]) };
     [low, high].map(|half| _mm_cvtsi128_si64(_mm512_castsi512_si128(half)) as u64)
 }
 

@@ -116,6 +116,14 @@ pub fn add_times(sum: Vector, a: Vector, factor: i64) -> Vector {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 pub fn transpose(rows: [Vector; LANES]) -> [Vector; LANES] {
     let [a, b, c, d, e, f, g, h] = rows;
+    let pair = |a, b| (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    transpose_pairs([pair(a, b), pair(c, d), pair(e, f), pair(g, h)])
+}
+
+/// The same of what has the even and the odd words of two rows in turn.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
+pub fn transpose_pairs([ab, cd, ef, gh]: [(Vector, Vector); 4]) -> [Vector; LANES] {
     let quarter = |even: [Vector; 4]| {
         let [p, q, r, s] = even;
         let (low_pq, high_pq) = (_mm512_shuffle_i64x2::<0x88>(p, q), _mm512_shuffle_i64x2::<0xdd>(p, q));
@@ -127,17 +135,7 @@ pub fn transpose(rows: [Vector; LANES]) -> [Vector; LANES] {
             _mm512_shuffle_i64x2::<0xdd>(high_pq, high_rs),
         ]
     };
-    let even = quarter([
-        _mm512_unpacklo_epi64(a, b),
-        _mm512_unpacklo_epi64(c, d),
-        _mm512_unpacklo_epi64(e, f),
-        _mm512_unpacklo_epi64(g, h),
-    ]);
-    let odd = quarter([
-        _mm512_unpackhi_epi64(a, b),
-        _mm512_unpackhi_epi64(c, d),
-        _mm512_unpackhi_epi64(e, f),
-        _mm512_unpackhi_epi64(g, h),
-    ]);
+    let even = quarter([ab.0, cd.0, ef.0, gh.0]);
+    let odd = quarter([ab.1, cd.1, ef.1, gh.1]);
     [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
 }

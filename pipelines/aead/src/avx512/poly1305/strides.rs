@@ -10,6 +10,7 @@ use std::array;
 use super::arithmetic::{Number, Power, Products, multiply, multiply_add, power, reduce, split, sum, transpose};
 use super::{Batch, LANES, STRIDE};
 use crate::avx512::Vector;
+use crate::avx512::fields::at;
 
 /// Packets that take two lanes each.
 const PAIRS: usize = LANES / 2;
@@ -39,9 +40,9 @@ pub unsafe fn strides(batch: &mut Batch) {
     let (mut state, mut offset) = (batch.state, 0);
     while offset + STRIDE <= shortest {
         let mut rows = [_mm512_setzero_si512(); LANES];
-        for (row, text) in rows.iter_mut().zip(&batch.texts) {
+        for (row, &text) in rows.iter_mut().zip(&batch.texts) {
             // SAFETY: `offset + 64 <= shortest`, up to which the text is valid.
-            *row = unsafe { _mm512_loadu_si512(text.add(offset).cast()) };
+            *row = unsafe { _mm512_loadu_si512(at(text, offset).cast()) };
         }
         state = after(state, rows, &powers);
         offset += STRIDE;
@@ -85,7 +86,7 @@ fn after(state: Number, rows: [Vector; LANES], [first, second, third, fourth]: &
 unsafe fn one_of_some(batch: &mut Batch, left: usize, offset: usize, powers: &Powers) {
     let mut rows = [_mm512_setzero_si512(); LANES];
     for (lane, row) in rows.iter_mut().enumerate() {
-        let text = if lane < left { batch.texts[lane].wrapping_add(offset) } else { IDLE.as_ptr() };
+        let text = if lane < left { at(batch.texts[lane], offset).cast_const() } else { IDLE.as_ptr() };
         // SAFETY: the caller's promise, or else it is `IDLE`, which has as many bytes.
         *row = unsafe { _mm512_loadu_si512(text.cast()) };
     }
@@ -114,7 +115,7 @@ unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, 
         }
     }
     let mut texts: [*const u8; LANES] = array::from_fn(|lane| match lane % PAIRS {
-        packet if packet < left => batch.texts[packet].wrapping_add(offset + lane / PAIRS * STRIDE),
+        packet if packet < left => at(batch.texts[packet], offset + lane / PAIRS * STRIDE),
         _ => IDLE.as_ptr(),
     });
     let advances: [usize; PAIRS] = array::from_fn(|packet| if packet < left { 2 * STRIDE } else { 0 });

@@ -12,7 +12,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use subtle::ConstantTimeEq;
 
 use super::constants::{COOKIE_LIFETIME, COOKIE_REPLY_SIZE, INITIATION_SIZE};
-use super::kdf::{Hmac, Secret, hash, mac};
+use super::kdf::{Hmac, PreparedMac, Secret, hash, mac};
 use super::message::{CookieReply, Initiation, MACS_SIZE, MessageType, Response, classify};
 use super::timestamp::WallClock;
 use crate::time::Instant;
@@ -142,7 +142,9 @@ fn cookie(secret: &Secret, from: SocketAddr) -> Cookie {
 /// Checks the MACs of messages to one tunnel, and makes its cookie replies. Workers hold one for each tunnel.
 #[derive(Clone, Debug)]
 pub struct CookieChecker {
-    mac1_key: [u8; 32],
+    /// The MACs of initiations and of responses, without what all of them begin with.
+    initiation_mac1: PreparedMac,
+    response_mac1: PreparedMac,
     cookie_key: [u8; 32],
     secrets: Arc<CookieSecrets>,
 }
@@ -150,12 +152,23 @@ pub struct CookieChecker {
 impl CookieChecker {
     /// The checker of the tunnel whose static public key is `public_key`.
     pub fn new(public_key: &[u8; 32], secrets: Arc<CookieSecrets>) -> Self {
-        Self { mac1_key: mac1_key(public_key), cookie_key: cookie_key(public_key), secrets }
+        let key = mac1_key(public_key);
+        Self {
+            initiation_mac1: PreparedMac::new(&key, &Initiation::BEGINNING),
+            response_mac1: PreparedMac::new(&key, &Response::BEGINNING),
+            cookie_key: cookie_key(public_key),
+            secrets,
+        }
     }
 
     /// Whether an initiation's or response's sender knows our public key.
     pub fn has_valid_mac1(&self, message: &[u8]) -> bool {
-        split_macs(message).is_some_and(|macs| equal(&mac(&self.mac1_key, &[macs.body]), macs.mac1))
+        let Some(macs) = split_macs(message) else { return false };
+        let (mac1, beginning) = match macs.message {
+            MessageType::Response => (&self.response_mac1, Response::BEGINNING),
+            _ => (&self.initiation_mac1, Initiation::BEGINNING),
+        };
+        equal(&mac1.code(&[&macs.body[beginning.len()..]]), macs.mac1)
     }
 
     /// Whether an initiation's or response's sender has shown a cookie that we gave to the address `from`.
@@ -243,6 +256,8 @@ fn cookie_key(public_key: &[u8; 32]) -> [u8; 32] {
 }
 
 struct Macs<'a> {
+    /// An initiation or a response.
+    message: MessageType,
     body: &'a [u8],
     mac1: &'a [u8; MAC_SIZE],
     mac2: &'a [u8; MAC_SIZE],
@@ -250,13 +265,13 @@ struct Macs<'a> {
 
 /// The MACs at the end of an initiation or response; `None` if `message` is neither.
 fn split_macs(message: &[u8]) -> Option<Macs<'_>> {
-    match classify(message).ok()? {
-        MessageType::Initiation | MessageType::Response => {}
-        MessageType::CookieReply | MessageType::Data => return None,
+    let kind = classify(message).ok()?;
+    if !matches!(kind, MessageType::Initiation | MessageType::Response) {
+        return None;
     }
     let (body, macs) = message.split_last_chunk::<MACS_SIZE>()?;
     let (mac1, rest) = macs.split_first_chunk()?;
-    Some(Macs { body, mac1, mac2: rest.first_chunk()? })
+    Some(Macs { message: kind, body, mac1, mac2: rest.first_chunk()? })
 }
 
 fn equal(a: &[u8; MAC_SIZE], b: &[u8; MAC_SIZE]) -> bool {

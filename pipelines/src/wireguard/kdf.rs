@@ -21,15 +21,35 @@ pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// `MAC`: keyed BLAKE2s with an output of 16 bytes. The key has 1 to 32 bytes, as every key here has by its type.
 pub fn mac<const N: usize>(key: &[u8; N], message: &[&[u8]]) -> [u8; 16] {
-    const { assert!(N >= 1 && N <= 32) };
-    // A key of this length is never refused; a MAC that nothing matches is what is left to say otherwise.
-    let Ok(mut state) = Blake2sMac::<U16>::new_with_salt_and_personal(Some(key), &[], &[]) else {
-        return [0; 16];
-    };
-    for part in message {
-        Mac::update(&mut state, part);
+    PreparedMac::new(key, &[]).code(message)
+}
+
+/// `MAC` of messages that begin alike: what can be hashed of the key and the beginning is hashed in advance.
+#[derive(Clone, Debug)]
+pub struct PreparedMac {
+    state: Option<Blake2sMac<U16>>,
+}
+
+impl PreparedMac {
+    /// Of messages that begin with `beginning`, which should not be empty: the key's block is not hashed before something follows it.
+    pub fn new<const N: usize>(key: &[u8; N], beginning: &[u8]) -> Self {
+        const { assert!(N >= 1 && N <= 32) };
+        let mut state = Blake2sMac::new_with_salt_and_personal(Some(key), &[], &[]).ok();
+        if let Some(state) = &mut state {
+            Mac::update(state, beginning);
+        }
+        Self { state }
     }
-    state.finalize_fixed().into()
+
+    /// The code of the beginning and the parts, one behind the other.
+    pub fn code(&self, rest: &[&[u8]]) -> [u8; 16] {
+        // A key of this length is never refused; a MAC that nothing matches is what is left to say otherwise.
+        let Some(mut state) = self.state.clone() else { return [0; 16] };
+        for part in rest {
+            Mac::update(&mut state, part);
+        }
+        state.finalize_fixed().into()
+    }
 }
 
 /// HMAC-BLAKE2s under one key, with the key's two blocks hashed in advance.

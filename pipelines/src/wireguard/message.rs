@@ -94,6 +94,9 @@ pub struct Initiation<'a> {
 }
 
 impl<'a> Initiation<'a> {
+    /// What all of them begin with: their type and reserved bytes.
+    pub const BEGINNING: [u8; 4] = [INITIATION, 0, 0, 0];
+
     /// Reads an initiation.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::of(datagram, MessageType::Initiation)?;
@@ -109,7 +112,7 @@ impl<'a> Initiation<'a> {
 
     /// An initiation's bytes up to its MACs.
     pub fn body(sender: u32, ephemeral: &[u8; 32], r#static: &[u8; 48], timestamp: &[u8; 28]) -> InitiationBody {
-        concat(&[&[INITIATION, 0, 0, 0], &sender.to_le_bytes(), ephemeral, r#static, timestamp])
+        concat(&[&Self::BEGINNING, &sender.to_le_bytes(), ephemeral, r#static, timestamp])
     }
 }
 
@@ -131,6 +134,9 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
+    /// What all of them begin with: their type and reserved bytes.
+    pub const BEGINNING: [u8; 4] = [RESPONSE, 0, 0, 0];
+
     /// Reads a response.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::of(datagram, MessageType::Response)?;
@@ -146,7 +152,7 @@ impl<'a> Response<'a> {
 
     /// A response's bytes up to its MACs.
     pub fn body(sender: u32, receiver: u32, ephemeral: &[u8; 32], nothing: &[u8; 16]) -> ResponseBody {
-        concat(&[&[RESPONSE, 0, 0, 0], &sender.to_le_bytes(), &receiver.to_le_bytes(), ephemeral, nothing])
+        concat(&[&Self::BEGINNING, &sender.to_le_bytes(), &receiver.to_le_bytes(), ephemeral, nothing])
     }
 }
 

@@ -102,9 +102,20 @@ unsafe fn one_of_some(batch: &mut Batch, left: usize, offset: usize, powers: &Po
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma,avx512vbmi2,avx512vpopcntdq,bmi2")]
 unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, powers: &Powers) {
     const FIRST: __mmask8 = (1 << PAIRS) - 1;
-    let twice = |limb| _mm512_shuffle_i64x2::<0x44>(limb, limb);
-    let powers = powers.map(|by| Power { limbs: by.limbs.map(twice), times_20: by.times_20.map(twice) });
-    let higher = powers.map(|by| power(reduce(multiply(powers[0].limbs, &by))));
+    // Loops, as the compiler calls the closures of an array's `map`, which are not for the same CPU as `map` itself.
+    let mut powers = *powers;
+    for by in &mut powers {
+        for limb in &mut by.limbs {
+            *limb = _mm512_shuffle_i64x2::<0x44>(*limb, *limb);
+        }
+        for limb in &mut by.times_20 {
+            *limb = _mm512_shuffle_i64x2::<0x44>(*limb, *limb);
+        }
+    }
+    let mut higher = powers;
+    for by in &mut higher {
+        *by = power(reduce(multiply(powers[0].limbs, by)));
+    }
     let mut last = powers;
     for (last, higher) in last.iter_mut().zip(&higher) {
         for (limb, higher) in last.limbs.iter_mut().zip(higher.limbs) {
@@ -119,7 +130,10 @@ unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, 
         _ => IDLE.as_ptr(),
     });
     let advances: [usize; PAIRS] = array::from_fn(|packet| if packet < left { 2 * STRIDE } else { 0 });
-    let mut state = batch.state.map(|limb| _mm512_maskz_mov_epi64(FIRST, limb));
+    let mut state = batch.state;
+    for limb in &mut state {
+        *limb = _mm512_maskz_mov_epi64(FIRST, *limb);
+    }
     for pair in 1..=pairs {
         let mut rows = [_mm512_setzero_si512(); LANES];
         for (lane, (row, text)) in rows.iter_mut().zip(&mut texts).enumerate() {
@@ -129,9 +143,11 @@ unsafe fn by_pairs(batch: &mut Batch, left: usize, offset: usize, pairs: usize, 
         }
         state = after(state, rows, if pair == pairs { &last } else { &higher });
     }
-    let total = state.map(|limb| _mm512_add_epi64(limb, _mm512_shuffle_i64x2::<0xee>(limb, limb)));
+    for limb in &mut state {
+        *limb = _mm512_add_epi64(*limb, _mm512_shuffle_i64x2::<0xee>(*limb, *limb));
+    }
     let zero = [_mm512_setzero_si512(); 3];
-    take_first(batch, left, reduce(Products { low: total, high: zero }));
+    take_first(batch, left, reduce(Products { low: state, high: zero }));
 }
 
 /// Takes a new state for the first packets.

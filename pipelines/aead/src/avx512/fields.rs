@@ -13,6 +13,7 @@ use crate::{Key, OpenJob, SealJob, TAG_LENGTH};
 const WORDS: usize = 4;
 
 const _: () = {
+    assert!(size_of::<SealJob<'_>>() == 8 * WORDS);
     assert!(offset_of!(SealJob<'_>, key) == 0 && offset_of!(OpenJob<'_>, key) == 0);
     assert!(offset_of!(SealJob<'_>, counter) == 8 && offset_of!(OpenJob<'_>, counter) == 8);
     assert!(offset_of!(SealJob<'_>, buffer) == 16 && offset_of!(OpenJob<'_>, buffer) == 16);
@@ -28,37 +29,13 @@ const _: () = {
 ///
 /// # Safety
 /// It begins with the fields of a [`SealJob`].
-pub(super) unsafe trait Job<'a> {
-    fn key(&self) -> &'a Key;
-    /// The text with the room for the tag.
-    fn buffer(&mut self) -> &mut [u8];
-}
+pub(super) unsafe trait Job<'a> {}
+
+// SAFETY: it is one.
+unsafe impl<'a> Job<'a> for SealJob<'a> {}
 
 // SAFETY: seen to above.
-unsafe impl<'a> Job<'a> for SealJob<'a> {
-    #[inline(always)]
-    fn key(&self) -> &'a Key {
-        self.key
-    }
-
-    #[inline(always)]
-    fn buffer(&mut self) -> &mut [u8] {
-        self.buffer
-    }
-}
-
-// SAFETY: seen to above.
-unsafe impl<'a> Job<'a> for OpenJob<'a> {
-    #[inline(always)]
-    fn key(&self) -> &'a Key {
-        self.key
-    }
-
-    #[inline(always)]
-    fn buffer(&mut self) -> &mut [u8] {
-        self.buffer
-    }
-}
+unsafe impl<'a> Job<'a> for OpenJob<'a> {}
 
 /// The fields of sixteen jobs, job by job.
 #[derive(Clone, Copy)]
@@ -83,11 +60,11 @@ impl<'a> Fields<'a> {
     pub(super) unsafe fn of<J: Job<'a>>(job: impl Fn(usize) -> *mut J) -> Self {
         let pair = |low: usize, high: usize| {
             let [low, high] = [low, high].map(|lane| {
-                let job = job(lane);
-                // SAFETY: the caller's promise.
+                let job = job(lane).cast::<SealJob<'a>>();
+                // SAFETY: the caller's promise, and each job begins with these fields.
                 unsafe {
-                    ptr::from_ref((*job).key()).expose_provenance();
-                    (*job).buffer().as_mut_ptr().expose_provenance();
+                    ptr::from_ref((*job).key).expose_provenance();
+                    (*(*job).buffer).as_mut_ptr().expose_provenance();
                 }
                 job.cast::<i64>()
             });

@@ -168,7 +168,7 @@ impl CookieChecker {
             MessageType::Response => (&self.response_mac1, Response::BEGINNING),
             _ => (&self.initiation_mac1, Initiation::BEGINNING),
         };
-        equal(&mac1.code(&[&macs.body[beginning.len()..]]), macs.mac1)
+        equal(&mac1.clone().code(&[&macs.body[beginning.len()..]]), macs.mac1)
     }
 
     /// Whether an initiation's or response's sender has shown a cookie that we gave to the address `from`.

@@ -42,9 +42,9 @@ impl PreparedMac {
     }
 
     /// The code of the beginning and the parts, one behind the other.
-    pub fn code(&self, rest: &[&[u8]]) -> [u8; 16] {
+    pub fn code(self, rest: &[&[u8]]) -> [u8; 16] {
         // A key of this length is never refused; a MAC that nothing matches is what is left to say otherwise.
-        let Some(mut state) = self.state.clone() else { return [0; 16] };
+        let Some(mut state) = self.state else { return [0; 16] };
         for part in rest {
             Mac::update(&mut state, part);
         }

@@ -17,7 +17,6 @@ use jetway_pipelines::wireguard::cookie::Message;
 use jetway_pipelines::wireguard::handshaker::{CookieRequest, Handshaker, Output, Received};
 use jetway_pipelines::wireguard::replay::Crate;
 use jetway_pipelines::wireguard::timestamp::WallClock;
-use jetway_sync::published::Limbo;
 
 use crate::clock::Clock;
 use crate::links::HandshakerLink;
@@ -63,13 +62,12 @@ impl Handshakes {
 pub fn start(
     handshaker: Handshaker,
     links: Vec<HandshakerLink>,
-    limbo: Limbo,
     clock: Clock,
     stop: Arc<AtomicBool>,
 ) -> std::io::Result<(Handshakes, JoinHandle<()>)> {
     let (sender, requests) = unbounded();
     let pages = links.iter().map(|_| HashSet::new()).collect();
-    let mut service = Service { handshaker, links, pages, limbo, clock, requests };
+    let mut service = Service { handshaker, links, pages, clock, requests };
     let thread = thread::Builder::new().name("jw-handshake".into()).spawn(move || {
         crate::idle::tighten_timer();
         while !stop.load(Ordering::Relaxed) {
@@ -100,7 +98,6 @@ struct Service {
     links: Vec<HandshakerLink>,
     /// The pages that each worker has.
     pages: Vec<HashSet<u32>>,
-    limbo: Limbo,
     clock: Clock,
     requests: RequestReceiver<Request>,
 }
@@ -116,7 +113,6 @@ impl Service {
         }
         work += self.carry_out();
         let waiting: usize = self.links.iter_mut().map(|link| link.commands.flush()).sum();
-        self.limbo.reclaim();
         if work == 0 && waiting == 0 {
             self.wait();
         }
@@ -208,7 +204,6 @@ impl Service {
                 }
                 // Workers look at the peers that packets wait for by themselves, and give up by themselves.
                 Output::SessionReady { peer: _ } | Output::GiveUp { peer: _ } => {}
-                Output::Retire(session) => self.limbo.retire(session),
             }
         }
         count

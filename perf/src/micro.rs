@@ -158,14 +158,14 @@ impl Bench<'_> {
             let _ = slots.add_page(Page::of(slot), Page::new());
             let session = world::give_session(number, &peer, aead);
             let index = layout.encode(WorkerId(0), slot);
-            let receiver = Receiver::new(aead.key(&[1; 32]), index, peer, session);
+            let receiver = Receiver::new(aead.key(&[1; 32]), index, peer, session, world::NOW);
             assert!(slots.install(slot, Box::new(receiver)).is_none(), "its page is there");
         }
         // As a worker does before it decrypts: the session, whose it is, and whether it is still good.
         let order = order.to_vec();
         self.one("session lookup", entries, move |number| {
             let receiver = slots.get(SlotIndex(order[number] as u32))?;
-            (!receiver.peer.is_removed() && !receiver.session.is_expired(world::NOW)).then_some(receiver.peer.tunnel)
+            (!receiver.peer.is_removed() && !receiver.is_expired(world::NOW)).then_some(receiver.peer.tunnel)
         });
     }
 }

@@ -31,7 +31,7 @@ use jetway_pipelines::tables::Tables;
 use jetway_pipelines::wireguard::handshaker;
 use jetway_pipelines::wireguard::send_counter::SendCounter;
 use jetway_pipelines::wireguard::x25519::KeyPair;
-use jetway_pipelines::wireguard::{Endpoint, Handshaker, Role, Session};
+use jetway_pipelines::wireguard::{Endpoint, Handshaker, Role, SendingHalf};
 use jetway_sync::published::Publisher;
 use jetway_sync::spsc::Consumer;
 use rand::SeedableRng;
@@ -142,8 +142,7 @@ impl Engine {
             cookie_secrets: world::cookie_secrets(),
         };
         let (handshakes, thread) =
-            handshake::start(Handshaker::new(settings), handshaker, publisher.limbo(), clock, Arc::clone(&stop))
-                .expect("a thread");
+            handshake::start(Handshaker::new(settings), handshaker, clock, Arc::clone(&stop)).expect("a thread");
         Self {
             publisher,
             tables: TablesBuilder::new(world::ports()),
@@ -320,7 +319,8 @@ fn churn(control: &mut Control, peers: usize, part: &mut Part) {
     let counter = SendCounter::new(0).expect("there is a generation 0");
     let now = control.engine.clock.now();
     first.endpoint.store(Endpoint::configured(traffic::endpoint(0)));
-    first.set_current(Some(Arc::new(Session::new(aead.key(&[1; 32]), 1, Role::Initiator, now, counter))));
+    let (key, role) = (aead.key(&[1; 32]), Role::Initiator);
+    first.set_current(&SendingHalf { key, counter, created: now, remote_index: 1, role });
     control.follow_kernel();
 
     let worker = control.engine.worker.take().expect("the worker is started once");

@@ -26,7 +26,8 @@ use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::Data;
 use jetway_pipelines::wireguard::send_counter::SendCounter;
-use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
+use jetway_pipelines::wireguard::session::SessionRef;
+use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, SendingHalf};
 use jetway_sync::published::Publisher;
 
 use crate::aead;
@@ -213,20 +214,18 @@ pub fn peer(number: usize) -> Arc<Peer> {
     Arc::new(peer)
 }
 
-/// Gives the peer a session to send with.
-pub fn give_session(number: usize, peer: &Peer, aead: Aead) -> Arc<Session> {
+/// Gives the peer a session to send with, made at [`NOW`].
+pub fn give_session(number: usize, peer: &Peer, aead: Aead) -> SessionRef {
     let counter = SendCounter::new(0).expect("there is a generation 0");
     let key = aead.key(&secret(number, 1));
-    let session = Arc::new(Session::new(key, number as u32, Role::Responder, NOW, counter));
-    session.confirm();
-    peer.set_current(Some(Arc::clone(&session)));
-    session
+    let role = Role::Responder;
+    peer.set_current(&SendingHalf { key, counter, created: NOW, remote_index: number as u32, role })
 }
 
 /// The receiving half of the session of the peer of this number.
 pub fn receiver(number: usize, peer: &Arc<Peer>, index: u32, aead: Aead) -> Receiver {
     let session = give_session(number, peer, aead);
-    Receiver::new(aead.key(&secret(number, 0)), index, Arc::clone(peer), session)
+    Receiver::new(aead.key(&secret(number, 0)), index, Arc::clone(peer), session, NOW)
 }
 
 /// The clients' inner addresses.

@@ -152,8 +152,7 @@ impl Engine {
         };
         let protocol = Handshaker::new(handshaker_settings);
         let handshake_counters = protocol.counters();
-        let (handshakes, handshake) =
-            handshake::start(protocol, handshaker, publisher.limbo(), clock, Arc::clone(&stop))?;
+        let (handshakes, handshake) = handshake::start(protocol, handshaker, clock, Arc::clone(&stop))?;
         threads.handshake = Some(handshake);
         let host_options =
             HostOptions { twins, workers: host, pool: Box::new(pool.allocator()), spread_key: random_words()? };

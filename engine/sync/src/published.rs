@@ -40,10 +40,8 @@ pub struct Reader<T: Send + Sync + 'static> {
 // keeps the snapshot alive (the announced epoch) moves with the reader.
 unsafe impl<T: Send + Sync + 'static> Send for Reader<T> {}
 
-/// A list of things that are kept alive until every reader has passed a quiescent point.
-///
-/// Each thread that replaces what workers may be using has one of its own: [`Publisher::limbo`].
-pub struct Limbo {
+/// Things that are kept alive until every reader has passed a quiescent point.
+struct Limbo {
     domain: Arc<Domain>,
     /// Oldest first, with the epoch that every reader must have seen.
     retired: VecDeque<(u64, Box<dyn Send>)>,
@@ -82,7 +80,10 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         self.limbo.retire(previous);
     }
 
-    /// Keeps `garbage` alive until every reader has passed a quiescent point from now on. See [`Limbo::retire`].
+    /// Keeps `garbage` alive until every reader has passed a quiescent point from now on.
+    ///
+    /// The caller has made it unreachable for readers before (swapped the pointer to it, say): only who got hold of it
+    /// before this call may still use it.
     pub fn retire(&mut self, garbage: impl Send + 'static) {
         self.limbo.retire(garbage);
     }
@@ -94,12 +95,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 
     /// How many things still wait to be freed.
     pub fn waiting(&self) -> usize {
-        self.limbo.waiting()
-    }
-
-    /// A list for another thread that replaces things which the same readers use.
-    pub fn limbo(&self) -> Limbo {
-        Limbo { domain: Arc::clone(&self.shared.domain), retired: VecDeque::new() }
+        self.limbo.retired.len()
     }
 }
 
@@ -162,19 +158,13 @@ impl<T: Send + Sync + 'static> Drop for Reader<T> {
 }
 
 impl Limbo {
-    /// Keeps `garbage` alive until every reader has passed a quiescent point from now on.
-    ///
-    /// The caller has made it unreachable for readers before (swapped the pointer to it, say): only who got hold of it
-    /// before this call may still use it.
-    pub fn retire(&mut self, garbage: impl Send + 'static) {
-        // Release: a reader that sees the new epoch sees that the thing is gone. Acquire and release both, so that the
-        // chain of such steps by several threads stays one release sequence.
-        let epoch = self.domain.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+    fn retire(&mut self, garbage: impl Send + 'static) {
+        // Release: a reader that sees the new epoch sees that the thing is gone.
+        let epoch = self.domain.epoch.fetch_add(1, Ordering::Release) + 1;
         self.retired.push_back((epoch, Box::new(garbage)));
     }
 
-    /// Frees, on this thread, what every reader has passed. Returns how many things that were.
-    pub fn reclaim(&mut self) -> usize {
+    fn reclaim(&mut self) -> usize {
         if self.retired.is_empty() {
             return 0;
         }
@@ -183,15 +173,10 @@ impl Limbo {
         self.retired.drain(..count);
         count
     }
-
-    /// How many things still wait to be freed.
-    pub fn waiting(&self) -> usize {
-        self.retired.len()
-    }
 }
 
 impl Drop for Limbo {
-    /// Leaves what some reader may still hold to the domain: it is freed with the last publisher, reader and limbo.
+    /// Leaves what some reader may still hold to the domain: it is freed with the last reader.
     fn drop(&mut self) {
         self.reclaim();
         let mut orphans = self.domain.orphans.lock().expect("no panic while the lock is held");
@@ -223,7 +208,7 @@ struct Domain {
     epoch: CachePadded<AtomicU64>,
     /// Only control's threads lock this: to add a reader, and to look how far all are.
     readers: Mutex<Vec<Arc<Announced>>>,
-    /// What publishers and limbos left behind when they were dropped while readers might still hold it.
+    /// What the publisher left behind when it was dropped while readers might still hold it.
     orphans: Mutex<Vec<Box<dyn Send>>>,
 }
 
@@ -275,12 +260,6 @@ impl<T: Send + Sync + fmt::Debug + 'static> fmt::Debug for Publisher<T> {
 impl<T: Send + Sync + fmt::Debug + 'static> fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").field("seen", &self.seen).field("current", self.get()).finish()
-    }
-}
-
-impl fmt::Debug for Limbo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limbo").field("waiting", &self.waiting()).finish()
     }
 }
 

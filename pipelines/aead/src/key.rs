@@ -20,6 +20,23 @@ impl Key {
         Self(*key)
     }
 
+    /// The key whose bytes, read as little-endian words, are these.
+    #[inline]
+    pub fn from_words(words: [u64; 4]) -> Self {
+        let mut key = Self([0; 32]);
+        for (bytes, word) in key.0.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        key
+    }
+
+    /// Its bytes, read as little-endian words: for keepers of keys that are made of atomics, which wipe them by themselves.
+    #[inline]
+    pub fn to_words(&self) -> [u64; 4] {
+        let (words, _) = self.0.as_chunks();
+        std::array::from_fn(|index| u64::from_le_bytes(words[index]))
+    }
+
     /// As ChaCha20 reads it: eight little-endian words.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]

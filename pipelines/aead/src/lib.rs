@@ -26,7 +26,7 @@ mod rust_crypto;
 
 pub use backend::{Backend, UnknownBackend, Unsupported};
 pub use key::Key;
-pub use prefetch::{prefetch_address, prefetch_bytes, prefetch_read};
+pub use prefetch::{prefetch_bytes, prefetch_read};
 
 /// Bytes of an authentication tag, which follows the ciphertext.
 pub const TAG_LENGTH: usize = 16;

@@ -17,12 +17,6 @@ pub fn prefetch_bytes(bytes: &[u8]) {
     }
 }
 
-/// Asks for the cache line at `address` to be brought near, whatever is there, if anything. Changes nothing but time.
-#[inline(always)]
-pub fn prefetch_address(address: usize) {
-    prefetch_line(std::ptr::without_provenance(address));
-}
-
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch_line(address: *const u8) {

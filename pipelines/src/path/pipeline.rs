@@ -412,7 +412,7 @@ fn patience(waits_for: &WaitFor, scene: &Scene<'_>, fragments: &FragmentTable<Fr
             if peer.is_removed() {
                 return Patience::GiveUp;
             }
-            peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(scene.now))
+            peer.sending_session().is_some_and(|session| !session.is_expired(scene.now))
         }
         WaitFor::Neighbour(port, address) => scene.tables.neighbours.contains_key(&(*port, *address)),
         WaitFor::FirstFragment(datagram) => fragments.knows(datagram, scene.now),

@@ -1,13 +1,11 @@
 //! A peer: what all threads share about it. Every field that changes is an atomic.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
-use arc_swap::{ArcSwapOption, Guard};
-use jetway_aead::{prefetch_address, prefetch_read};
+use jetway_aead::prefetch_read;
 
 use super::endpoint::EndpointCell;
-use super::session::Session;
+use super::session::{SendingHalf, Session, SessionCell, SessionRef};
 use crate::ids::{PeerIndex, TunnelId};
 use crate::time::Instant;
 
@@ -16,57 +14,72 @@ use crate::time::Instant;
 /// Workers update it once for a run of its packets; the handshaker reads its activity to run the timers.
 ///
 /// ```text
-///  line 0   endpoint | next session | address of the current one | tunnel | removed, has next, handshake wanted
-///  line 1   activity | traffic | current session
+///  line 0   endpoint | tunnel, number | persistent keepalive, removed, handshake wanted, order of sessions
+///  line 1   activity | traffic
 ///  line 2   what packets do not need
+///  line 3   a session
+///  line 4   another session
 /// ```
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Peer {
     /// Where to send to.
     pub endpoint: EndpointCell,
-    next: ArcSwapOption<Session>,
-    /// Where the current session is, or was a moment ago: only good for a prefetch, but cheaper than a look at the session.
-    current_address: AtomicUsize,
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
-    removed: AtomicBool,
-    /// Whether there is a next session: cheaper than a look at it.
-    has_next: AtomicBool,
-    handshake_wanted: AtomicBool,
-    /// When it was last heard and spoken to.
-    pub activity: Activity,
-    /// What went to and came from it.
-    pub traffic: Traffic,
-    current: ArcSwapOption<Session>,
-    /// Its static public key.
-    pub public_key: [u8; 32],
     /// Its number in this process.
     pub index: PeerIndex,
     /// Seconds between persistent keepalives; 0 for none.
     pub persistent_keepalive: AtomicU16,
+    removed: AtomicBool,
+    handshake_wanted: AtomicBool,
+    /// Which sessions there are: [`SECOND_IS_CURRENT`], [`HAS_CURRENT`] and [`HAS_NEXT`].
+    order: AtomicU8,
+    line_1: NextLine,
+    /// When it was last heard and spoken to.
+    pub activity: Activity,
+    /// What went to and came from it.
+    pub traffic: Traffic,
+    line_2: NextLine,
+    /// Its static public key.
+    pub public_key: [u8; 32],
+    /// The current and the next session, as `order` says.
+    sessions: [SessionCell; 2],
 }
+
+/// Has the field that follows begin a cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct NextLine;
+
+/// Set in the order of sessions if the current one is in the second cell, or will be when there is one.
+const SECOND_IS_CURRENT: u8 = 1;
+/// Set in the order of sessions if there is a current one.
+const HAS_CURRENT: u8 = 1 << 1;
+/// Set in the order of sessions if there is a next one, confirmed or not.
+const HAS_NEXT: u8 = 1 << 2;
 
 // The drawing above holds.
 const _: () = assert!(std::mem::offset_of!(Peer, activity) == 64 && std::mem::offset_of!(Peer, public_key) == 128);
+const _: () = assert!(size_of::<Peer>() == 5 * 64);
 
 impl Peer {
     /// A peer without session or endpoint.
     pub fn new(index: PeerIndex, tunnel: TunnelId, public_key: [u8; 32]) -> Self {
         Self {
             endpoint: EndpointCell::default(),
-            next: ArcSwapOption::empty(),
-            current_address: AtomicUsize::new(0),
             tunnel,
-            removed: AtomicBool::new(false),
-            has_next: AtomicBool::new(false),
-            handshake_wanted: AtomicBool::new(false),
-            activity: Activity::default(),
-            traffic: Traffic::default(),
-            current: ArcSwapOption::empty(),
-            public_key,
             index,
             persistent_keepalive: AtomicU16::new(0),
+            removed: AtomicBool::new(false),
+            handshake_wanted: AtomicBool::new(false),
+            order: AtomicU8::new(0),
+            line_1: NextLine,
+            activity: Activity::default(),
+            traffic: Traffic::default(),
+            line_2: NextLine,
+            public_key,
+            sessions: [SessionCell::empty(), SessionCell::empty()],
         }
     }
 
@@ -78,38 +91,97 @@ impl Peer {
 
     /// Has the session fetched that is likely to be the one to send with.
     pub fn prefetch_session(&self) {
-        prefetch_address(self.current_address.load(Ordering::Relaxed));
+        let (current, _) = self.cells(self.order.load(Ordering::Relaxed));
+        current.prefetch();
+    }
+
+    /// Has the session fetched that [`Peer::confirm`] will look at.
+    pub fn prefetch_unconfirmed(&self, session: SessionRef) {
+        self.cell(session).prefetch();
     }
 
     /// The session to send with now, if any: the next one as soon as it is confirmed, else the current one.
     ///
     /// The caller still checks its age ([`Session::is_expired`]).
-    pub fn sending_session(&self) -> Guard<Option<Arc<Session>>> {
-        if self.has_next.load(Ordering::Acquire) {
-            let next = self.next.load();
-            if next.as_ref().is_some_and(|session| session.is_confirmed()) {
-                return next;
+    #[inline]
+    pub fn sending_session(&self) -> Option<Session<'_>> {
+        /// The current session's cell changes only after another was made the current one: a second look nearly always finds it.
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            let order = self.order.load(Ordering::Acquire);
+            let (current, next) = self.cells(order);
+            // With many peers a look at a cell is a wait for memory: at most times there is one session.
+            if order & HAS_NEXT != 0
+                && let Some(confirmed) = next.load()
+            {
+                return Some(confirmed);
+            }
+            if order & HAS_CURRENT == 0 {
+                return None;
+            }
+            if let Some(session) = current.load() {
+                return Some(session);
             }
         }
-        self.current.load()
+        None
     }
 
-    /// Makes `session` the one to send with, and returns what it replaces.
+    /// Makes `session` the one to send with at once, and wipes the others.
     ///
-    /// The handshaker's call; what comes back must be kept until every worker has passed a quiescent point,
-    /// so that no worker frees it.
-    pub fn set_current(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
-        let address = session.as_ref().map_or(0, |session| Arc::as_ptr(session).addr());
-        self.current_address.store(address, Ordering::Relaxed);
-        self.current.swap(session)
+    /// Sessions are the handshaker's to change: one thread alone calls this and the three that follow.
+    pub fn set_current(&self, session: &SendingHalf) -> SessionRef {
+        let order = self.order.load(Ordering::Relaxed);
+        // What workers may be sending with stays while the new one is written; the current one if there are two.
+        let number = if order & HAS_CURRENT == 0 { order & SECOND_IS_CURRENT } else { !order & SECOND_IS_CURRENT };
+        let (cell, other) = self.cells(number);
+        let state = cell.store(session, true);
+        self.order.store(number | HAS_CURRENT, Ordering::Release);
+        other.clear();
+        SessionRef { cell: number, state }
     }
 
-    /// Makes `session` the one to send with once it is confirmed. As for [`Peer::set_current`], keep what comes back.
-    pub fn set_next(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
-        let has_next = session.is_some();
-        let before = self.next.swap(session);
-        self.has_next.store(has_next, Ordering::Release);
-        before
+    /// Makes `session` the one to send with once it is confirmed, in place of another that waited for that.
+    pub fn set_next(&self, session: &SendingHalf) -> SessionRef {
+        let order = self.order.load(Ordering::Relaxed);
+        let (_, cell) = self.cells(order);
+        let state = cell.store(session, false);
+        self.order.store(order | HAS_NEXT, Ordering::Release);
+        SessionRef { cell: !order & SECOND_IS_CURRENT, state }
+    }
+
+    /// Makes the next session, which was confirmed, the current one, and wipes the one before.
+    pub fn promote_next(&self) {
+        let order = self.order.load(Ordering::Relaxed);
+        let (before, _) = self.cells(order);
+        self.order.store(!order & SECOND_IS_CURRENT | HAS_CURRENT, Ordering::Release);
+        before.clear();
+    }
+
+    /// Wipes all sessions.
+    pub fn clear_sessions(&self) {
+        self.order.store(0, Ordering::Release);
+        self.sessions.iter().for_each(SessionCell::clear);
+    }
+
+    /// Whether there is a next session and it is confirmed.
+    pub fn has_confirmed_next(&self) -> bool {
+        let order = self.order.load(Ordering::Acquire);
+        order & HAS_NEXT != 0 && self.cells(order).1.is_confirmed()
+    }
+
+    /// Notes that an authentic data message of `session` arrived. Returns whether that was news.
+    pub fn confirm(&self, session: SessionRef) -> bool {
+        self.cell(session).confirm(session.state)
+    }
+
+    /// The cells of the current and of the next session.
+    fn cells(&self, order: u8) -> (&SessionCell, &SessionCell) {
+        let [first, second] = &self.sessions;
+        if order & SECOND_IS_CURRENT == 0 { (first, second) } else { (second, first) }
+    }
+
+    fn cell(&self, session: SessionRef) -> &SessionCell {
+        self.cells(session.cell).0
     }
 
     /// Stops all traffic of this peer at once; there is no way back.
@@ -246,3 +318,6 @@ impl Traffic {
         self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

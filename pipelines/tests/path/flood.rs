@@ -65,9 +65,9 @@ fn a_single_source_gets_no_more_than_its_share_of_cookies() {
 fn a_known_peer_makes_its_handshake_in_the_flood_without_a_cookie() {
     let mut world = flooded();
     world.clients[0].datagrams.clear();
-    let before = world.peers[0].sending_session().as_ref().map(|session| session.remote_index);
+    let before = world.peers[0].sending_session().map(|session| session.remote_index);
     world.connect(0);
-    let after = world.peers[0].sending_session().as_ref().map(|session| session.remote_index);
+    let after = world.peers[0].sending_session().map(|session| session.remote_index);
     assert_ne!(before, after, "there is a new session");
     assert_eq!((world.clients[0].count(2), world.clients[0].count(3)), (1, 0));
 }

@@ -159,7 +159,7 @@ fn nothing_that_is_replayed_cut_stretched_flipped_or_forged_is_accepted_and_each
     let worker = |world: &World| std::sync::Arc::clone(&world.workers[0].counters);
     let counters = worker(&world);
     let endpoint = world.peers[0].endpoint.load();
-    let session = world.peers[0].sending_session().as_ref().map(|session| session.remote_index);
+    let session = world.peers[0].sending_session().map(|session| session.remote_index);
     let gains = |world: &World| {
         let traffic = &world.peers[0].traffic.received_bytes;
         let ways = [&counters.sent, &counters.punted, &counters.created, &counters.opened, &counters.handed_off];
@@ -183,7 +183,7 @@ fn nothing_that_is_replayed_cut_stretched_flipped_or_forged_is_accepted_and_each
         world.now += Duration::from_millis(40);
     }
     assert_eq!(world.peers[0].endpoint.load(), endpoint, "the peer was moved");
-    assert_eq!(world.peers[0].sending_session().as_ref().map(|session| session.remote_index), session);
+    assert_eq!(world.peers[0].sending_session().map(|session| session.remote_index), session);
     // Each gate had something to refuse.
     for reason in [
         DropReason::EthernetTruncated,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jetway_aead::Key;
 use jetway_pipelines::drop_reason::DropReason;
 use jetway_pipelines::ids::PeerIndex;
 use jetway_pipelines::wireguard::constants::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
@@ -130,9 +131,8 @@ fn a_session_whose_nonces_are_used_up_sends_no_more_and_is_replaced() {
     world.clients[0].hearing = Hearing::None;
     world.clients[0].datagrams.clear();
     {
-        let session = world.peers[0].sending_session();
-        let counter = &session.as_ref().expect("there is a session").counter;
-        counter.reserve((1 << 48) - counter.sent() - 2).expect("there are so many");
+        let session = world.peers[0].sending_session().expect("there is a session");
+        session.reserve((1 << 48) - session.sent() - 2, &mut Key::new(&[0; 32])).expect("there are so many");
     }
     for _ in 0..5 {
         world.lan_sends(0, &packet);

@@ -42,11 +42,9 @@ mod plain {
         let mut reader = publisher.reader();
         let session = Arc::new("session");
         publisher.retire(Arc::clone(&session));
-        let mut limbo = publisher.limbo();
-        limbo.retire(Arc::clone(&session));
-        assert_eq!((publisher.reclaim(), limbo.reclaim()), (0, 0));
+        assert_eq!(publisher.reclaim(), 0);
         assert!(!reader.refresh(), "the snapshot did not change");
-        assert_eq!((publisher.reclaim(), limbo.reclaim()), (1, 1));
+        assert_eq!(publisher.reclaim(), 1);
         assert_eq!(Arc::strong_count(&session), 1);
     }
 
@@ -78,14 +76,13 @@ mod plain {
     }
 
     #[test]
-    fn readers_and_what_they_hold_outlive_publisher_and_limbo() {
+    fn readers_and_what_they_hold_outlive_the_publisher() {
         let (first, garbage) = (Arc::new(1), Arc::new(2));
         let mut publisher = Publisher::new(Arc::clone(&first));
         let mut reader = publisher.reader();
-        let mut limbo = publisher.limbo();
-        limbo.retire(Arc::clone(&garbage));
+        publisher.retire(Arc::clone(&garbage));
         publisher.publish(Arc::new(3));
-        drop((publisher, limbo));
+        drop(publisher);
         assert_eq!(*reader.get(), 1);
         assert_eq!((Arc::strong_count(&first), Arc::strong_count(&garbage)), (2, 2));
         reader.refresh();
@@ -217,31 +214,6 @@ mod in_every_interleaving {
             worker.join().unwrap();
             publisher.reclaim();
             assert_eq!(publisher.waiting(), 0);
-        });
-    }
-
-    #[test]
-    fn what_two_threads_retire_is_freed_after_the_readers_turn() {
-        // Three threads: every interleaving with up to three preemptions, which takes seconds instead of minutes.
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let mut publisher = Publisher::new(Watched::new(0));
-            let mut reader = publisher.reader();
-            let mut limbo = publisher.limbo();
-            let other = thread::spawn(move || {
-                limbo.retire(Watched::new(7));
-                limbo.reclaim();
-            });
-            let worker = thread::spawn(move || {
-                read(&reader);
-                reader.refresh();
-                read(&reader)
-            });
-            publisher.publish(Watched::new(1));
-            publisher.reclaim();
-            other.join().unwrap();
-            assert!(worker.join().unwrap() <= 1);
         });
     }
 }

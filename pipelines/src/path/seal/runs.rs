@@ -15,8 +15,9 @@ use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
 use crate::tables::TunnelEntry;
 use crate::time::Instant;
-use crate::wireguard::Peer;
+use crate::wireguard::{Peer, Session};
 use crate::wireguard::peer::Content;
+use crate::wireguard::session::NoNonces;
 
 /// The packets of a burst to one peer: looked up, counted and noted once.
 pub struct Run<'t> {
@@ -41,8 +42,7 @@ pub struct Ready<'t> {
     pub tunnel: &'t TunnelEntry,
 }
 
-/// The key of each run that is ready, apart from the runs so that the AEAD can borrow keys while runs change. They are copies:
-/// sessions are lent by few guards at a time, and a burst may have many.
+/// The key of each run that is ready, apart from the runs so that the AEAD can borrow keys while runs change.
 pub type Keys = ArrayVec<Key, BURST>;
 
 /// Stands for the key of a run that is not ready.
@@ -132,18 +132,15 @@ impl<'t> Run<'t> {
         }
         let Some(endpoint) = peer.endpoint.load() else { return Err(NotReady::Drop(DropReason::NoEndpoint)) };
         let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
-        let session = peer.sending_session();
-        let Some(session) = session.as_ref().filter(|session| !session.is_expired(scene.now)) else {
-            want_handshake(peer, pipeline, out);
-            return Err(NotReady::Wait);
-        };
-        if session.wants_rekey(scene.now) {
-            want_handshake(peer, pipeline, out);
-        }
+        let mut session = usable_session(peer, pipeline, scene, out)?;
         let outer = Outer::resolve(endpoint, tunnel.listen_port, ours, scene.tables).map_err(NotReady::Drop)?;
-        let Some(next_counter) = session.counter.reserve(self.packets) else {
-            want_handshake(peer, pipeline, out);
-            return Err(NotReady::Drop(DropReason::SendSessionExhausted));
+        let next_counter = loop {
+            match session.reserve(self.packets, key) {
+                Ok(next_counter) => break next_counter,
+                // A handshake has just ended.
+                Err(NoNonces::Replaced) => session = usable_session(peer, pipeline, scene, out)?,
+                Err(NoNonces::UsedUp) => return Err(NotReady::Drop(DropReason::SendSessionExhausted)),
+            }
         };
         let room = outer.room_for_inner();
         self.ready = Some(Ready {
@@ -154,7 +151,6 @@ impl<'t> Run<'t> {
             outer,
             tunnel,
         });
-        key.clone_from(&session.key);
         Ok(())
     }
 
@@ -165,6 +161,22 @@ impl<'t> Run<'t> {
             self.peer.traffic.sent(self.bytes);
         }
     }
+}
+
+/// The session to send with. Asks for a new one if there is none, or if it should be replaced.
+#[inline]
+fn usable_session<'p, B: PacketBuf, O: Outputs<B>>(
+    peer: &'p Arc<Peer>,
+    pipeline: &Pipeline<B>,
+    scene: &Scene<'_>,
+    out: &mut O,
+) -> Result<Session<'p>, NotReady> {
+    let session = peer.sending_session().filter(|session| !session.is_expired(scene.now));
+    // One that has used up its nonces wants to be replaced as well.
+    if session.is_none_or(|session| session.wants_rekey(scene.now)) {
+        want_handshake(peer, pipeline, out);
+    }
+    session.ok_or(NotReady::Wait)
 }
 
 #[cold]

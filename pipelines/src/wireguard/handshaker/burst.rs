@@ -154,7 +154,7 @@ impl Handshaker {
         let authenticate = |(arrival, opened): (&Arrival<'_>, Result<(PeerIndex, Opened), HandshakeError>)| {
             let (owner, opened) = opened?;
             self.with_peer(now, owner, |peer, resources| {
-                let is_live = peer.peer.sending_session().as_ref().is_some_and(|session| !session.is_expired(now));
+                let is_live = peer.peer.sending_session().is_some_and(|session| !session.is_expired(now));
                 if intake == Intake::Draining && !is_live {
                     return Err(HandshakeError::Draining);
                 }

@@ -112,7 +112,7 @@ impl PeerState {
     /// Whether there is a session that is good to send with and need not be replaced yet.
     pub fn has_fresh_session(&self, now: Instant) -> bool {
         let session = self.peer.sending_session();
-        session.as_ref().is_some_and(|s| s.is_confirmed() && !s.is_expired(now) && !s.wants_rekey(now))
+        session.is_some_and(|session| !session.is_expired(now) && !session.wants_rekey(now))
     }
 
     fn finish(

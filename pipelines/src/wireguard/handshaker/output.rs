@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{SlotIndex, TunnelId, WorkerId};
 use crate::wireguard::cookie::Message;
-use crate::wireguard::{Endpoint, Peer, Receiver, Session};
+use crate::wireguard::{Endpoint, Peer, Receiver};
 
 /// Something to do. The caller does them in the order in which they come.
 #[derive(Debug)]
@@ -52,7 +52,4 @@ pub enum Output {
         /// The peer.
         peer: Arc<Peer>,
     },
-    /// Nothing refers to this session any more but workers that are using it just now: drop it once all of them
-    /// have passed a quiescent point.
-    Retire(Arc<Session>),
 }

@@ -108,7 +108,7 @@ impl PeerState {
     /// Turns to the next session if a worker has seen its proof. The worker's own word of it may have been lost on the
     /// way, or may come later.
     pub fn notice_confirmation(&mut self, now: Instant, resources: &mut Resources) {
-        if let Some(local_index) = self.sessions.confirmed_next() {
+        if let Some(local_index) = self.sessions.confirmed_next(&self.peer) {
             self.confirm_session(now, local_index, resources);
         }
     }

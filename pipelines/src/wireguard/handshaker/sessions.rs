@@ -13,17 +13,17 @@ use crate::time::Instant;
 use crate::wireguard::constants::REJECT_AFTER_TIME;
 use crate::wireguard::noise::SessionSecrets;
 use crate::wireguard::send_counter::SendCounter;
-use crate::wireguard::{Peer, Receiver, Role, Session};
+use crate::wireguard::{Peer, Receiver, Role, SendingHalf};
 
-/// A session with the slot in which its receiver sits.
+/// A session, by the slot in which its receiver sits.
 struct Entry {
-    session: Arc<Session>,
+    created: Instant,
     place: Place,
 }
 
 type Dropped = ArrayVec<Entry, 3>;
 
-/// A peer's sessions.
+/// A peer's sessions. What we send with, the current and the next, lies in the peer.
 #[derive(Default)]
 pub(super) struct Sessions {
     previous: Option<Entry>,
@@ -54,7 +54,7 @@ impl Sessions {
         };
         dropped.extend(std::mem::replace(&mut self.previous, follower));
         self.current = entry;
-        self.publish(peer, dropped, resources);
+        drop_receivers(dropped, resources);
     }
 
     /// Installs the session that we answered for: it is the next one until [`Sessions::confirm`].
@@ -69,50 +69,47 @@ impl Sessions {
     ) {
         let entry = install(peer, secrets, place, remote_index, Role::Responder, now, resources);
         let dropped = self.previous.take().into_iter().chain(std::mem::replace(&mut self.next, entry)).collect();
-        self.publish(peer, dropped, resources);
+        drop_receivers(dropped, resources);
     }
 
     /// Makes the next session the current one, if it is the one of `local_index`. Returns whether it was.
     pub fn confirm(&mut self, peer: &Peer, local_index: u32, resources: &mut Resources) -> bool {
         let Some(next) = self.next.take_if(|next| next.place.index == local_index) else { return false };
+        peer.promote_next();
         let dropped = self.previous.take().into_iter().collect();
         self.previous = self.current.replace(next);
-        self.publish(peer, dropped, resources);
+        drop_receivers(dropped, resources);
         true
     }
 
     /// Our index of the next session, if the peer has proved that it has its keys.
-    pub fn confirmed_next(&self) -> Option<u32> {
-        self.next.as_ref().filter(|next| next.session.is_confirmed()).map(|next| next.place.index)
+    pub fn confirmed_next(&self, peer: &Peer) -> Option<u32> {
+        self.next.as_ref().filter(|_| peer.has_confirmed_next()).map(|next| next.place.index)
     }
 
     /// Ends all sessions.
     pub fn clear(&mut self, peer: &Peer, resources: &mut Resources) {
+        peer.clear_sessions();
         let all = [self.previous.take(), self.current.take(), self.next.take()];
-        self.publish(peer, all.into_iter().flatten().collect(), resources);
+        drop_receivers(all.into_iter().flatten().collect(), resources);
     }
 
     /// When the last of the sessions can no longer be used.
     pub fn usable_until(&self) -> Option<Instant> {
         let all = [&self.previous, &self.current, &self.next];
-        all.into_iter().flatten().map(|entry| entry.session.created + REJECT_AFTER_TIME).max()
-    }
-
-    /// Shows workers the sessions as they are now, then lets go of those that were dropped.
-    fn publish(&self, peer: &Peer, dropped: Dropped, resources: &mut Resources) {
-        let shared = |entry: &Option<Entry>| entry.as_ref().map(|entry| Arc::clone(&entry.session));
-        // What comes back is not freed here: it is in `self`, or in `dropped` and then retired.
-        drop(peer.set_current(shared(&self.current)));
-        drop(peer.set_next(shared(&self.next)));
-        for Entry { session, place } in dropped {
-            resources.slots.leave(place);
-            resources.outputs.push_back(Output::RemoveReceiver { worker: place.worker, slot: place.slot });
-            resources.outputs.push_back(Output::Retire(session));
-        }
+        all.into_iter().flatten().map(|entry| entry.created + REJECT_AFTER_TIME).max()
     }
 }
 
-/// Makes a session and has its receiver installed.
+/// Has the receivers of sessions removed.
+fn drop_receivers(dropped: Dropped, resources: &mut Resources) {
+    for Entry { place, .. } in dropped {
+        resources.slots.leave(place);
+        resources.outputs.push_back(Output::RemoveReceiver { worker: place.worker, slot: place.slot });
+    }
+}
+
+/// Gives the peer a session to send with, at once or when it is confirmed, and has its receiver installed.
 fn install(
     peer: &Arc<Peer>,
     secrets: &SessionSecrets,
@@ -124,14 +121,17 @@ fn install(
 ) -> Option<Entry> {
     // There always is a generation 0.
     let counter = SendCounter::new(0)?;
-    let key = resources.aead.key(&secrets.send);
-    let session = Arc::new(Session::new(key, remote_index, role, now, counter));
+    let half = SendingHalf { key: resources.aead.key(&secrets.send), counter, created: now, remote_index, role };
+    let session = match role {
+        Role::Initiator => peer.set_current(&half),
+        Role::Responder => peer.set_next(&half),
+    };
     let key = resources.aead.key(&secrets.receive);
-    let receiver = Receiver::new(key, place.index, Arc::clone(peer), Arc::clone(&session));
+    let receiver = Receiver::new(key, place.index, Arc::clone(peer), session, now);
     resources.outputs.push_back(Output::InstallReceiver {
         worker: place.worker,
         slot: place.slot,
         receiver: Box::new(receiver),
     });
-    Some(Entry { session, place })
+    Some(Entry { created: now, place })
 }

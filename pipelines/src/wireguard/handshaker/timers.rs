@@ -146,7 +146,7 @@ impl PeerState {
 
     /// Sends a keepalive, or makes the session that it needs: its first message will do for one.
     fn send_keepalive(&mut self, now: Instant, resources: &mut Resources) {
-        let usable = self.peer.sending_session().as_ref().is_some_and(|s| s.is_confirmed() && !s.is_expired(now));
+        let usable = self.peer.sending_session().is_some_and(|session| !session.is_expired(now));
         if usable {
             resources.outputs.push_back(Output::SendKeepalive { peer: Arc::clone(&self.peer) });
         } else {

@@ -106,7 +106,6 @@ impl World {
                 }
                 Output::SessionReady { peer: _ } => {}
                 Output::GiveUp { peer } => self.given_up.push(peer.index),
-                Output::Retire(session) => self.retired.push(session),
             }
         }
         count

@@ -30,13 +30,13 @@ use jetway_pipelines::ids::{NodeId, PeerIndex, PortId, TunnelId, WorkerId};
 use jetway_pipelines::path::{BURST, ControlEvent, Pipeline, Scene, Settings};
 use jetway_pipelines::tables::{Tables, Twin};
 use jetway_pipelines::time::Instant;
+use jetway_pipelines::wireguard::Peer;
 use jetway_pipelines::wireguard::cookie::CookieSecrets;
 use jetway_pipelines::wireguard::handshaker::{self, HandshakeError, Handshaker};
 use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::timestamp::WallClock;
 use jetway_pipelines::wireguard::x25519::KeyPair;
-use jetway_pipelines::wireguard::{Peer, Session};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -88,8 +88,6 @@ pub struct World {
     pub given_up: Vec<PeerIndex>,
     for_clients: Vec<(usize, SocketAddr, u8, Vec<u8>)>,
     nonces: HashSet<(u32, u64)>,
-    /// Sessions that nobody uses any more, which the engine frees later.
-    retired: Vec<Arc<Session>>,
 }
 
 impl World {
@@ -134,7 +132,6 @@ impl World {
             given_up: Vec::new(),
             for_clients: Vec::new(),
             nonces: HashSet::new(),
-            retired: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jetway_aead::{Aead, OpenJob, SealJob};
+use jetway_aead::{Aead, Key, OpenJob, SealJob};
 use jetway_pipelines::ids::{NodeId, PeerIndex, SlotIndex, TunnelId, WorkerId};
 use jetway_pipelines::time::Instant;
 use jetway_pipelines::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
@@ -281,16 +281,16 @@ impl World {
     fn seal(&mut self, from: usize, packet: &[u8]) -> bool {
         let side = &mut self.sides[from];
         let peer = Arc::clone(&side.peer);
-        let session = peer.sending_session();
-        let usable = session.as_ref().filter(|s| s.is_confirmed() && !s.is_expired(self.now));
-        let Some((session, counter)) = usable.and_then(|session| Some((session, session.counter.reserve(1)?))) else {
+        let Some(session) = peer.sending_session().filter(|session| !session.is_expired(self.now)) else {
             return false;
         };
+        let mut key = Key::new(&[0; 32]);
+        let Ok(counter) = session.reserve(1, &mut key) else { return false };
         let mut message = Data::header(session.remote_index, counter).to_vec();
         message.extend(packet);
         message.extend([0; TAG_SIZE]);
         let buffer = &mut message[DATA_HEADER_SIZE..];
-        self.aead.seal_burst(&mut [SealJob { key: &session.key, counter, buffer }]);
+        self.aead.seal_burst(&mut [SealJob { key: &key, counter, buffer }]);
         let content = if packet.is_empty() { Content::Empty } else { Content::Data };
         side.peer.activity.sent(self.now, content);
         side.send(message);
@@ -303,10 +303,7 @@ impl World {
         let Ok(data) = Data::parse(message) else { return };
         let place = side.layout.decode_local(data.receiver);
         let Some(receiver) = place.and_then(|place| side.receivers.get_mut(&place)) else { return };
-        if receiver.session.is_expired(self.now)
-            || receiver.peer.is_removed()
-            || receiver.window.check(data.counter).is_err()
-        {
+        if receiver.is_expired(self.now) || receiver.peer.is_removed() || receiver.window.check(data.counter).is_err() {
             return;
         }
         let mut packet = data.encrypted_packet.to_vec();
@@ -319,7 +316,7 @@ impl World {
         let content = if packet.is_empty() { Content::Empty } else { Content::Data };
         receiver.peer.activity.received(self.now, content);
         receiver.peer.endpoint.store(from);
-        if receiver.session.confirm() {
+        if receiver.confirm() {
             side.handshaker.handle_confirmed(self.now, PEER, data.receiver);
         }
         if let Some((number, rest)) = packet.split_first_chunk() {
@@ -347,10 +344,6 @@ impl World {
                 Output::RemoveReceiver { worker, slot } => {
                     assert!(side.receivers.remove(&(worker, slot)).is_some(), "the slot was empty");
                     side.leaving.push((worker, slot));
-                }
-                Output::Retire(session) => {
-                    let used = side.receivers.values().any(|receiver| Arc::ptr_eq(&receiver.session, &session));
-                    assert!(!used, "a retired session has a receiver");
                 }
                 Output::SendKeepalive { .. } => drop(self.seal(of, &[])),
                 Output::SessionReady { .. } | Output::GiveUp { .. } => {}

@@ -35,7 +35,7 @@ use jetway_pipelines::wireguard::index::{IndexKey, IndexLayout};
 use jetway_pipelines::wireguard::kdf::Secret;
 use jetway_pipelines::wireguard::message::Data;
 use jetway_pipelines::wireguard::send_counter::SendCounter;
-use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, Session};
+use jetway_pipelines::wireguard::{Endpoint, Peer, Receiver, Role, SendingHalf};
 
 use crate::fuzz::Outcome;
 use crate::fuzz::source::Source;
@@ -198,10 +198,9 @@ impl World {
         let peer = Arc::new(Peer::new(PeerIndex(0), TUNNEL, [6; 32]));
         let counter = SendCounter::new(0).expect("generation 0");
         let key = aead.key(&KEY_TO_CLIENT);
-        let session = Arc::new(Session::new(key, CLIENT_INDEX, Role::Responder, now, counter));
+        let half = SendingHalf { key, counter, created: now, remote_index: CLIENT_INDEX, role: Role::Responder };
         peer.endpoint.store(Endpoint::configured(SocketAddr::from((CLIENT, 4000))));
-        session.confirm();
-        peer.set_current(Some(Arc::clone(&session)));
+        let session = peer.set_current(&half);
         let mut pipeline = Pipeline::new(Settings {
             node: NodeId(1),
             worker: WorkerId(0),
@@ -216,7 +215,7 @@ impl World {
         let mut out = Lists::default();
         let scene = Scene { tables: &tables, now };
         let key = aead.key(&KEY_FROM_CLIENT);
-        let receiver = Box::new(Receiver::new(key, our_index, peer, session));
+        let receiver = Box::new(Receiver::new(key, our_index, peer, session, now));
         pipeline.command(Command::AddPage(0, Page::new()), &scene, &mut out);
         pipeline.command(Command::InstallReceiver(SlotIndex(3), receiver), &scene, &mut out);
         Self {

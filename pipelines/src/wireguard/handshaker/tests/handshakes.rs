@@ -67,7 +67,7 @@ fn a_responder_sends_nothing_before_the_initiator_has_proved_its_keys() {
     world.run(SECOND);
     assert_eq!(world.nodes[0].received.len(), 1, "the confirmed session carries what was held");
     let session = world.nodes[1].peer.sending_session();
-    assert_eq!(session.as_ref().map(|session| session.role), Some(Role::Responder));
+    assert_eq!(session.map(|session| session.role()), Some(Role::Responder));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn what_was_sent_with_the_session_before_still_arrives() {
         world.send(0, b"renew");
         world.run(SECOND);
         assert!(world.both_ways_work(SECOND));
-        let created = |node: &Node| node.peer.sending_session().as_ref().unwrap().created;
+        let created = |node: &Node| node.peer.sending_session().unwrap().created;
         assert!(world.nodes.iter().all(|node| created(node) >= now), "both use the new session");
         let (from, to) = (world.nodes[old_sender].address, world.nodes[1 - old_sender].address);
         let received = world.nodes[1 - old_sender].received.len();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jetway_aead::{Aead, OpenJob, SealJob};
+use jetway_aead::{Aead, Key, OpenJob, SealJob};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -101,15 +101,22 @@ impl Node {
 
     /// Seals a payload with the sending session, if there is one to send with.
     pub fn seal(&mut self, now: Instant, payload: &[u8]) -> Option<Vec<u8>> {
-        let session = self.peer.sending_session();
-        let session = session.as_ref().filter(|s| s.is_confirmed() && !s.is_expired(now))?;
-        let counter = session.counter.reserve(1)?;
+        let session = self.peer.sending_session().filter(|session| !session.is_expired(now))?;
+        let mut key = Key::new(&[0; 32]);
+        let counter = session.reserve(1, &mut key).ok()?;
         let mut message = Data::header(session.remote_index, counter).to_vec();
         message.extend(payload);
         message.resize(DATA_HEADER_SIZE + payload.len().next_multiple_of(16) + TAG_SIZE, 0);
         let buffer = &mut message[DATA_HEADER_SIZE..];
-        self.aead.seal_burst(&mut [SealJob { key: &session.key, counter, buffer }]);
+        self.aead.seal_burst(&mut [SealJob { key: &key, counter, buffer }]);
         Some(message)
+    }
+
+    /// Goes on as if `sent` messages had been sent with the sending session, if they are not so many yet.
+    pub fn use_up(&self, sent: u64) {
+        let session = self.peer.sending_session().expect("there is a session");
+        let rest = sent.saturating_sub(session.sent());
+        session.reserve(rest, &mut Key::new(&[0; 32])).expect("there are so many");
     }
 
     /// Opens a data message as its home worker does; says why if it does not.
@@ -117,7 +124,7 @@ impl Node {
         let data = Data::parse(message).map_err(|_| "malformed")?;
         let place = self.layout.decode_local(data.receiver).ok_or("no session")?;
         let receiver = self.receivers.get_mut(&place).ok_or("no session")?;
-        if receiver.session.is_expired(now) || receiver.peer.is_removed() {
+        if receiver.is_expired(now) || receiver.peer.is_removed() {
             return Err("expired");
         }
         receiver.window.check(data.counter).map_err(|_| "replayed")?;

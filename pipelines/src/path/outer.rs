@@ -1,6 +1,7 @@
 //! The headers outside a tunnel's messages: which port, which addresses, and their writing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ptr;
 
 use super::emit::LinkHeaders;
 use crate::buffer::{L4Offload, Network, NoRoom, PacketBuf, Transport};
@@ -22,6 +23,8 @@ pub struct Outer {
     /// Whose link-layer address to send to.
     pub next_hop: IpAddr,
     headers: Headers,
+    /// Whether the first of the headers is there.
+    is_linked: bool,
     mtu: u16,
     checksum_by: ChecksumBy,
 }
@@ -40,7 +43,6 @@ const V6_LENGTH: usize = ipv6::HEADER_LENGTH + udp::HEADER_LENGTH;
 
 impl Headers {
     /// The headers between two addresses, or `None` if these are of different families.
-    #[inline(always)]
     fn new(source: IpAddr, destination: IpAddr, ports: [u16; 2]) -> Option<Self> {
         let [source_port, destination_port] = ports;
         let mut datagram = [0; udp::HEADER_LENGTH];
@@ -87,41 +89,131 @@ impl Headers {
 
 const HOP_LIMIT: u8 = 64;
 
-impl Outer {
-    /// Looks up the way to `endpoint` for messages from our UDP port `source_port`. `ours` is an address that was found to be the node's.
+/// The way that was found last: in a burst mostly the next one too, but for the end of it.
+#[derive(Default)]
+pub struct LastWay<'t> {
+    /// An address that was found to be the node's.
+    ours: Option<IpAddr>,
+    known: Option<KnownWay<'t>>,
+}
+
+struct KnownWay<'t> {
+    route: &'t Route,
+    local: Option<IpAddr>,
+    source_port: u16,
+    outer: Outer,
+}
+
+impl KnownWay<'_> {
+    /// Whether it is the way to `endpoint` too, but for the end of it.
     #[inline(always)]
-    pub fn resolve(
-        endpoint: Endpoint,
+    fn leads_to(&self, route: &Route, endpoint: &Endpoint, source_port: u16) -> bool {
+        let has_gateway = matches!(route, Route::Port { gateway: Some(_), .. });
+        ptr::eq(self.route, route)
+            && self.source_port == source_port
+            && self.local == endpoint.local
+            && (has_gateway || self.outer.next_hop == endpoint.remote.ip())
+    }
+}
+
+impl<'t> LastWay<'t> {
+    /// Looks up the way to `endpoint` for messages from our UDP port `source_port`. [`Outer::turn_to`] has to follow.
+    #[inline(always)]
+    pub fn find(&mut self, endpoint: &Endpoint, source_port: u16, tables: &'t Tables) -> Result<&Outer, DropReason> {
+        let route = tables.routes.lookup(endpoint.remote.ip()).ok_or(DropReason::NoRoute)?;
+        if !self.known.as_ref().is_some_and(|known| known.leads_to(route, endpoint, source_port)) {
+            self.look_up(route, endpoint, source_port, tables)?;
+        }
+        self.known.as_ref().map(|known| &known.outer).ok_or(DropReason::NoRoute)
+    }
+
+    fn look_up(
+        &mut self,
+        route: &'t Route,
+        endpoint: &Endpoint,
         source_port: u16,
-        ours: &mut Option<IpAddr>,
         tables: &Tables,
-    ) -> Result<Self, DropReason> {
-        let destination = endpoint.remote.ip();
-        let (port, gateway, preferred, route_mtu) = match tables.routes.lookup(destination) {
-            Some(Route::Port { port, gateway, source, mtu }) => (*port, *gateway, *source, *mtu),
-            Some(Route::Blackhole | Route::Unreachable | Route::Prohibit) => return Err(DropReason::RouteBlackhole),
+    ) -> Result<(), DropReason> {
+        let (port, gateway, preferred, route_mtu) = match route {
+            Route::Port { port, gateway, source, mtu } => (*port, *gateway, *source, *mtu),
+            Route::Blackhole | Route::Unreachable | Route::Prohibit => return Err(DropReason::RouteBlackhole),
             // A tunnel inside a tunnel would need a second turn through the stages: not carried.
-            Some(Route::Tunnel(_)) | None => return Err(DropReason::NoRoute),
+            Route::Tunnel(_) => return Err(DropReason::NoRoute),
         };
         let entry = tables.port(port).ok_or(DropReason::NoRoute)?;
-        if endpoint.local.is_some() && endpoint.local != *ours {
-            *ours = endpoint.local.filter(|address| tables.is_local(*address));
+        if endpoint.local.is_some() && endpoint.local != self.ours {
+            self.ours = endpoint.local.filter(|address| tables.is_local(*address));
         }
-        let source = endpoint
-            .local
-            .and(*ours)
-            .or(preferred)
-            .or_else(|| entry.source.towards(destination))
-            .ok_or(DropReason::NoRoute)?;
+        let destination = endpoint.remote.ip();
+        // The same for every destination by this route.
+        let source = endpoint.local.and(self.ours).or(preferred).or_else(|| entry.source.towards(destination));
+        let source = source.ok_or(DropReason::NoRoute)?;
         let ports = [source_port, endpoint.remote.port()];
-        let headers = Headers::new(source, destination, ports).ok_or(DropReason::NoRoute)?;
-        Ok(Self {
+        let outer = Outer {
             port,
             next_hop: gateway.unwrap_or(destination),
-            headers,
+            headers: Headers::new(source, destination, ports).ok_or(DropReason::NoRoute)?,
+            is_linked: false,
             mtu: route_mtu.map_or(entry.mtu, |mtu| mtu.min(entry.mtu)),
             checksum_by: entry.l4_checksum,
-        })
+        };
+        self.known = Some(KnownWay { route, local: endpoint.local, source_port, outer });
+        Ok(())
+    }
+
+    /// Takes the Ethernet header to the next hop, also for the ways that are like this one.
+    pub fn set_link(&mut self, link: &LinkHeaders) {
+        if let Some(known) = &mut self.known {
+            known.outer.set_link(link);
+        }
+    }
+}
+
+impl Outer {
+    /// Looks up the way to `endpoint` for messages from our UDP port `source_port`.
+    pub fn resolve(endpoint: &Endpoint, source_port: u16, tables: &Tables) -> Result<Self, DropReason> {
+        let mut outer = *LastWay::default().find(endpoint, source_port, tables)?;
+        outer.turn_to(endpoint.remote);
+        Ok(outer)
+    }
+
+    /// Makes the way to one endpoint the way to another.
+    ///
+    /// To be called where the headers will be used: whatever copies them at once waits until these bytes are in the cache.
+    #[inline(always)]
+    pub fn turn_to(&mut self, remote: SocketAddr) {
+        match (&mut self.headers, remote) {
+            (Headers::V4(headers), SocketAddr::V4(remote)) => {
+                let Some(headers) = headers.last_chunk_mut::<V4_LENGTH>() else { return };
+                let to = remote.ip().octets();
+                let word = |high: u8, low: u8| u32::from(u16::from_be_bytes([high, low]));
+                // RFC 1624, equation 3.
+                let sum = (word(!headers[10], !headers[11]))
+                    + word(!headers[16], !headers[17])
+                    + word(!headers[18], !headers[19])
+                    + word(to[0], to[1])
+                    + word(to[2], to[3]);
+                let sum = (sum >> 16) + (sum & 0xffff);
+                let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+                [headers[10], headers[11]] = checksum.to_be_bytes();
+                [headers[16], headers[17], headers[18], headers[19]] = to;
+                [headers[22], headers[23]] = remote.port().to_be_bytes();
+            }
+            (Headers::V6(headers), SocketAddr::V6(remote)) => {
+                let Some(headers) = headers.last_chunk_mut::<V6_LENGTH>() else { return };
+                if let Some(place) = headers[24..].first_chunk_mut() {
+                    *place = remote.ip().octets();
+                }
+                [headers[42], headers[43]] = remote.port().to_be_bytes();
+            }
+            // One route has addresses of one family alone.
+            (Headers::V4(_), SocketAddr::V6(_)) | (Headers::V6(_), SocketAddr::V4(_)) => {}
+        }
+    }
+
+    /// Whether it has the Ethernet header to the next hop.
+    pub const fn is_linked(&self) -> bool {
+        self.is_linked
     }
 
     /// Bytes of the IP and UDP headers.
@@ -164,6 +256,7 @@ impl Outer {
         };
         if let Some(place) = place {
             *place = header;
+            self.is_linked = true;
         }
     }
 
@@ -268,3 +361,6 @@ fn complete_v6(headers: &mut [u8; V6_LENGTH], traffic_class: u8, datagram: u16) 
     [headers[4], headers[5]] = datagram.to_be_bytes();
     [headers[44], headers[45]] = datagram.to_be_bytes();
 }
+
+#[cfg(test)]
+mod tests;

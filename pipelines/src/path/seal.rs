@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use jetway_aead::SealJob;
 
 use self::runs::{Keys, NO_KEY, NO_RUN, NotReady, Runs};
-use super::outer::Outer;
+use super::outer::{LastWay, Outer};
 use super::outputs::Outputs;
 use super::packet::{BURST, Packets, Verdict};
 use super::pipeline::{Pipeline, Scene};
@@ -38,11 +38,11 @@ pub fn seal<'t, B: PacketBuf, O: Outputs<B>>(
     let (mut runs, mut run_of) = (Runs::new(), RunOf::new_const());
     find_runs(packets, &mut runs, &mut run_of);
     runs.prefetch_sessions();
-    let (mut keys, mut ours) = (Keys::new_const(), None);
+    let (mut keys, mut last_way) = (Keys::new_const(), LastWay::default());
     for (number, run) in runs.all.iter_mut().enumerate() {
         keys.push(NO_KEY);
         let Some(key) = keys.last_mut() else { break };
-        let refusal = match run.prepare(key, &mut ours, pipeline, scene, out) {
+        let refusal = match run.prepare(key, &mut last_way, pipeline, scene, out) {
             Ok(()) => continue,
             Err(NotReady::Wait) => Verdict::HoldForSession(run.peer),
             Err(NotReady::Drop(reason)) => Verdict::Drop(reason),
@@ -145,7 +145,7 @@ pub fn wrap_message<'t, B: PacketBuf>(
     tables: &Tables,
 ) -> Result<Verdict<'t>, DropReason> {
     let listen_port = tables.tunnel(tunnel).ok_or(DropReason::NoRoute)?.listen_port;
-    let outer = Outer::resolve(to, listen_port, &mut None, tables)?;
+    let outer = Outer::resolve(&to, listen_port, tables)?;
     buffer.grow_back(message.len()).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;
     buffer.data_mut().copy_from_slice(message);
     outer.wrap(buffer, HANDSHAKE_TOS, ip_id).map_err(|NoRoom(_)| DropReason::BufferNoRoom)?;

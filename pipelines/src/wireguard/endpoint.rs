@@ -76,7 +76,7 @@ impl EndpointCell {
     }
 
     /// The endpoint, or `None` when none is known or a writer is just changing it for longer than we look.
-    #[inline]
+    #[inline(always)]
     pub fn load(&self) -> Option<Endpoint> {
         const ATTEMPTS: usize = 64;
         for _ in 0..ATTEMPTS {

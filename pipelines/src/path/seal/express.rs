@@ -23,7 +23,7 @@ use crate::packet::tcp::Flags;
 use crate::packet::{MacAddress, ecn, ethernet, ipv4, ipv6};
 use crate::path::classify::{check_origin, may_forward};
 use crate::path::emit::LinkHeaders;
-use crate::path::outer::Outer;
+use crate::path::outer::{LastWay, Outer};
 use crate::path::outputs::Outputs;
 use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
@@ -207,20 +207,22 @@ impl<'t> Findings<'t> {
     fn prepare<B: PacketBuf, O: Outputs<B>>(&mut self, pipeline: &Pipeline<B>, scene: &Scene<'t>, out: &mut O) {
         let Peers { runs, extents, .. } = &mut self.peers;
         runs.prefetch_sessions();
-        let (mut last, mut ours): (Option<LinkHeaders>, _) = (None, None);
+        let mut last_way = LastWay::default();
         for (run, extent) in runs.all.iter_mut().zip(extents) {
             self.keys.push(NO_KEY);
             let Some(key) = self.keys.last_mut().filter(|_| extent.longest <= extent.mtu) else { continue };
-            if run.prepare(key, &mut ours, pipeline, scene, out).is_err() {
+            if run.prepare(key, &mut last_way, pipeline, scene, out).is_err() {
                 continue;
             }
             let ready = run.ready.as_mut().filter(|ready| usize::from(extent.longest) <= ready.room);
-            let is_sent = ready.is_some_and(|ready| {
-                let (port, next_hop) = (ready.outer.port, ready.outer.next_hop);
-                if !last.as_ref().is_some_and(|last| last.lead_to(port, next_hop)) {
-                    last = LinkHeaders::find(port, next_hop, scene.tables).ok();
+            let is_sent = ready.is_some_and(|Ready { outer, .. }| {
+                if !outer.is_linked()
+                    && let Ok(link) = LinkHeaders::find(outer.port, outer.next_hop, scene.tables)
+                {
+                    outer.set_link(&link);
+                    last_way.set_link(&link);
                 }
-                last.as_ref().map(|link| ready.outer.set_link(link)).is_some()
+                outer.is_linked()
             });
             if !is_sent {
                 run.ready = None;

@@ -1,6 +1,5 @@
 //! The packets of a burst that go to one peer: its session, and the way to it, are found once for all of them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -9,15 +8,15 @@ use jetway_aead::Key;
 use crate::buffer::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::path::event::HandshakeEvent;
-use crate::path::outer::Outer;
+use crate::path::outer::{LastWay, Outer};
 use crate::path::outputs::Outputs;
 use crate::path::packet::BURST;
 use crate::path::pipeline::{Pipeline, Scene};
 use crate::tables::TunnelEntry;
 use crate::time::Instant;
-use crate::wireguard::{Peer, Session};
 use crate::wireguard::peer::Content;
 use crate::wireguard::session::NoNonces;
+use crate::wireguard::{Peer, Session};
 
 /// The packets of a burst to one peer: looked up, counted and noted once.
 pub struct Run<'t> {
@@ -116,12 +115,12 @@ impl<'t> Runs<'t> {
 }
 
 impl<'t> Run<'t> {
-    /// Looks at the session, reserves the nonces and works out the outer headers. Puts the session's key into `key`. `ours` is for
-    /// [`Outer::resolve`].
+    /// Looks at the session, reserves the nonces and works out the outer headers. Puts the session's key into `key`. `last_way` is
+    /// that of the run before.
     pub fn prepare<B: PacketBuf, O: Outputs<B>>(
         &mut self,
         key: &mut Key,
-        ours: &mut Option<IpAddr>,
+        last_way: &mut LastWay<'t>,
         pipeline: &Pipeline<B>,
         scene: &Scene<'t>,
         out: &mut O,
@@ -133,7 +132,7 @@ impl<'t> Run<'t> {
         let Some(endpoint) = peer.endpoint.load() else { return Err(NotReady::Drop(DropReason::NoEndpoint)) };
         let tunnel = scene.tables.tunnel(peer.tunnel).ok_or(NotReady::Drop(DropReason::NoRoute))?;
         let mut session = usable_session(peer, pipeline, scene, out)?;
-        let outer = Outer::resolve(endpoint, tunnel.listen_port, ours, scene.tables).map_err(NotReady::Drop)?;
+        let outer = last_way.find(&endpoint, tunnel.listen_port, scene.tables).map_err(NotReady::Drop)?;
         let next_counter = loop {
             match session.reserve(self.packets, key) {
                 Ok(next_counter) => break next_counter,
@@ -143,14 +142,15 @@ impl<'t> Run<'t> {
             }
         };
         let room = outer.room_for_inner();
-        self.ready = Some(Ready {
+        let ready = self.ready.insert(Ready {
             remote_index: session.remote_index,
             next_counter,
             room: room.into(),
             limit: tunnel.mtu.min(room).into(),
-            outer,
+            outer: *outer,
             tunnel,
         });
+        ready.outer.turn_to(endpoint.remote);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::ids::PortId;
 use crate::packet::ipv4::Fragmentation;
 use crate::packet::ipv6::Ipv6;
 use crate::packet::udp::Checksum;
-use crate::packet::{Protocol, ethernet, ipv4, ipv6, udp};
+use crate::packet::{Protocol, checksum, ethernet, ipv4, ipv6, udp};
 use crate::tables::{ChecksumBy, Route, Tables};
 use crate::wireguard::Endpoint;
 use crate::wireguard::constants::{DATA_HEADER_SIZE, TAG_SIZE};
@@ -186,15 +186,8 @@ impl Outer {
             (Headers::V4(headers), SocketAddr::V4(remote)) => {
                 let Some(headers) = headers.last_chunk_mut::<V4_LENGTH>() else { return };
                 let to = remote.ip().octets();
-                let word = |high: u8, low: u8| u32::from(u16::from_be_bytes([high, low]));
-                // RFC 1624, equation 3.
-                let sum = (word(!headers[10], !headers[11]))
-                    + word(!headers[16], !headers[17])
-                    + word(!headers[18], !headers[19])
-                    + word(to[0], to[1])
-                    + word(to[2], to[3]);
-                let sum = (sum >> 16) + (sum & 0xffff);
-                let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+                let checksum = u16::from_be_bytes([headers[10], headers[11]]);
+                let checksum = checksum::update_bytes(checksum, &headers[16..20], &to);
                 [headers[10], headers[11]] = checksum.to_be_bytes();
                 [headers[16], headers[17], headers[18], headers[19]] = to;
                 [headers[22], headers[23]] = remote.port().to_be_bytes();

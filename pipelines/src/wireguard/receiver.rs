@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// What the home worker needs to decrypt from a peer. Owned by that worker alone.
 ///
 /// ```text
-///  line 0   key | peer | sending half | created | local index | tunnel, role, confirmed
+///  line 0   key | peer | sending half | created | local index | tunnel, confirmed
 ///  line 1   allowed source | noted | window: next, newest word, ring
 ///  line 2   window: the near words
 /// ```
@@ -35,7 +35,6 @@ pub struct Receiver {
     pub local_index: u32,
     /// The peer's tunnel.
     pub tunnel: TunnelId,
-    role: Role,
     /// Whether this worker has seen an authentic message.
     confirmed: bool,
     /// The inner source that the peer was last seen to be allowed, and the epoch of the tables that said so.
@@ -55,7 +54,6 @@ impl Receiver {
     pub fn new(key: Key, local_index: u32, peer: Arc<Peer>, session: SessionRef, created: Instant) -> Self {
         Self {
             created,
-            role: session.role(),
             tunnel: peer.tunnel,
             key,
             peer,
@@ -95,6 +93,6 @@ impl Receiver {
     /// Whether receiving with it now should start a new handshake: the initiator's last moment to have the next
     /// session ready before this one ends, if it only receives.
     pub fn wants_rekey(&self, now: Instant) -> bool {
-        self.role == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME_RECEIVING
+        self.session.role() == Role::Initiator && now.since(self.created) >= REKEY_AFTER_TIME_RECEIVING
     }
 }

@@ -23,7 +23,8 @@ const GONE: u64 = u64::MAX - 1;
 pub struct Publisher<T: Send + Sync + 'static> {
     shared: Arc<Shared<T>>,
     latest: Snapshot<T>,
-    limbo: Limbo,
+    /// What some reader may still hold: oldest first, with the epoch that every reader must have seen.
+    retired: VecDeque<(u64, Box<dyn Send>)>,
 }
 
 /// A worker's end: reads the latest snapshot.
@@ -40,22 +41,12 @@ pub struct Reader<T: Send + Sync + 'static> {
 // keeps the snapshot alive (the announced epoch) moves with the reader.
 unsafe impl<T: Send + Sync + 'static> Send for Reader<T> {}
 
-/// Things that are kept alive until every reader has passed a quiescent point.
-struct Limbo {
-    domain: Arc<Domain>,
-    /// Oldest first, with the epoch that every reader must have seen.
-    retired: VecDeque<(u64, Box<dyn Send>)>,
-}
-
 impl<T: Send + Sync + 'static> Publisher<T> {
     /// A publisher whose first snapshot is `first`.
     pub fn new(first: Snapshot<T>) -> Self {
         let domain = Arc::new(Domain::new());
-        let shared = Arc::new(Shared {
-            current: AtomicPtr::new(Snapshot::as_ptr(&first).cast_mut()),
-            domain: Arc::clone(&domain),
-        });
-        Self { shared, latest: first, limbo: Limbo { domain, retired: VecDeque::new() } }
+        let shared = Arc::new(Shared { current: AtomicPtr::new(Snapshot::as_ptr(&first).cast_mut()), domain });
+        Self { shared, latest: first, retired: VecDeque::new() }
     }
 
     /// One more reader. It counts until it is dropped.
@@ -77,7 +68,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         // Release: who sees the pointer sees the snapshot behind it.
         self.shared.current.store(Snapshot::as_ptr(&next).cast_mut(), Ordering::Release);
         let previous = std::mem::replace(&mut self.latest, next);
-        self.limbo.retire(previous);
+        self.retire(previous);
     }
 
     /// Keeps `garbage` alive until every reader has passed a quiescent point from now on.
@@ -85,24 +76,35 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// The caller has made it unreachable for readers before (swapped the pointer to it, say): only who got hold of it
     /// before this call may still use it.
     pub fn retire(&mut self, garbage: impl Send + 'static) {
-        self.limbo.retire(garbage);
+        // Release: a reader that sees the new epoch sees that the thing is gone.
+        let epoch = self.shared.domain.epoch.fetch_add(1, Ordering::Release) + 1;
+        self.retired.push_back((epoch, Box::new(garbage)));
     }
 
     /// Frees, on this thread, what every reader has passed. Returns how many things that were.
     pub fn reclaim(&mut self) -> usize {
-        self.limbo.reclaim()
+        if self.retired.is_empty() {
+            return 0;
+        }
+        let passed = self.shared.domain.passed();
+        let count = self.retired.partition_point(|(epoch, _)| *epoch <= passed);
+        self.retired.drain(..count);
+        count
     }
 
     /// How many things still wait to be freed.
     pub fn waiting(&self) -> usize {
-        self.limbo.retired.len()
+        self.retired.len()
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Publisher<T> {
-    /// Readers that outlive the publisher keep the last snapshot, as [`Limbo`]'s drop sees to.
+    /// Leaves to the domain what some reader may still hold, the last snapshot with it: it is freed with the last reader.
     fn drop(&mut self) {
-        self.limbo.retire(Snapshot::clone(&self.latest));
+        self.retire(Snapshot::clone(&self.latest));
+        self.reclaim();
+        let mut orphans = self.shared.domain.orphans.lock().expect("no panic while the lock is held");
+        orphans.extend(self.retired.drain(..).map(|(_, garbage)| garbage));
     }
 }
 
@@ -154,33 +156,6 @@ impl<T: Send + Sync + 'static> Reader<T> {
 impl<T: Send + Sync + 'static> Drop for Reader<T> {
     fn drop(&mut self) {
         self.announced.epoch.store(GONE, Ordering::Release);
-    }
-}
-
-impl Limbo {
-    fn retire(&mut self, garbage: impl Send + 'static) {
-        // Release: a reader that sees the new epoch sees that the thing is gone.
-        let epoch = self.domain.epoch.fetch_add(1, Ordering::Release) + 1;
-        self.retired.push_back((epoch, Box::new(garbage)));
-    }
-
-    fn reclaim(&mut self) -> usize {
-        if self.retired.is_empty() {
-            return 0;
-        }
-        let passed = self.domain.passed();
-        let count = self.retired.partition_point(|(epoch, _)| *epoch <= passed);
-        self.retired.drain(..count);
-        count
-    }
-}
-
-impl Drop for Limbo {
-    /// Leaves what some reader may still hold to the domain: it is freed with the last reader.
-    fn drop(&mut self) {
-        self.reclaim();
-        let mut orphans = self.domain.orphans.lock().expect("no panic while the lock is held");
-        orphans.extend(self.retired.drain(..).map(|(_, garbage)| garbage));
     }
 }
 
